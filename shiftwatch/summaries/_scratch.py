@@ -1,0 +1,39 @@
+"""Scratch memory: the same pages at every call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# A larger need is rare (one whole array, summarized once) and not worth holding on to.
+_KEPT_BYTES = 1 << 26
+_thread = threading.local()
+
+
+def scratch(shape: Sequence[int], *dtypes: Any) -> list[np.ndarray]:
+    """Arrays of one shape, one for each type, of undefined content.
+
+    They lie end to end in memory that belongs to the thread and that the next call gives out
+    again: nothing of it may be kept. Fresh pages for the temporaries of a ring of samples
+    take the operating system longer than all the arithmetic on them.
+
+    Example:
+        >>> a, b = scratch((2, 3), np.float32, np.int64)
+        >>> a.shape, b.dtype, a is scratch((2, 3), np.float32)
+        ((2, 3), dtype('int64'), False)
+    """
+    number = int(np.prod(shape))
+    sizes = [-(-np.dtype(dtype).itemsize * number // 64) * 64 for dtype in dtypes]  # aligned
+    memory: np.ndarray | None = getattr(_thread, "memory", None)
+    if memory is None or memory.size < sum(sizes):
+        memory = np.empty(sum(sizes), np.uint8)
+        if memory.size <= _KEPT_BYTES:
+            _thread.memory = memory
+    ends = np.cumsum(sizes)
+    return [
+        memory[end - size :][: np.dtype(dtype).itemsize * number].view(dtype).reshape(shape)
+        for end, size, dtype in zip(ends.tolist(), sizes, dtypes, strict=True)
+    ]

@@ -1,0 +1,172 @@
+"""Summary: all that is kept of a window's values, at a size that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+
+from shiftwatch.summaries.histogram import Histogram
+from shiftwatch.summaries.moments import Moments
+from shiftwatch.summaries.units import Units
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """Values counted by what they are.
+
+    Args:
+        zero: int64[...], exact zeros.
+        nan, posinf, neginf: int64[...], non-finite values; no other field knows them.
+        subnormal: int64[...], values other than zero under the smallest normal number
+            of the tensor's own type.
+        flat: int64[...], values in the flat part of the activation.
+    """
+
+    zero: np.ndarray
+    nan: np.ndarray
+    posinf: np.ndarray
+    neginf: np.ndarray
+    subnormal: np.ndarray
+    flat: np.ndarray
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...] = ()) -> Tallies:
+        """No values counted yet, for sites of the given shape."""
+        return cls(*(np.zeros(shape, np.int64) for _ in fields(cls)))
+
+    def __add__(self, other: Tallies) -> Tallies:
+        names = (f.name for f in fields(self))
+        return Tallies(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One window of one site, or of many sites at once (the leading axes).
+
+    Summaries merge: two halves of a window, the ranks of a job or ten old windows are
+    ``a + b``. Counts and histograms merge exactly, moments to rounding.
+
+    Args:
+        moments: count, mean, central moments, range.
+        tallies: zeros, non-finite, subnormal and flat values.
+        histogram: counts on the fixed bins.
+        units: per-unit statistics; ``None`` where they were not kept (saved windows).
+        bounded: bool[...], whether the site has an activation that can be flat; else
+            ``tallies.flat`` says nothing.
+
+    Example:
+        >>> from shiftwatch import summarize
+        >>> a, b = summarize([1.0, 2.0]), summarize([3.0])
+        >>> int((a + b).count), float((a + b).mean)
+        (3, 2.0)
+    """
+
+    moments: Moments
+    tallies: Tallies
+    histogram: Histogram
+    bounded: np.ndarray
+    units: Units | None = None
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...] = ()) -> Summary:
+        """Summary of no values, without units; the neutral element of ``+`` where units are None."""
+        return cls(
+            Moments.empty(shape), Tallies.empty(shape), Histogram.empty(shape), np.zeros(shape, bool)
+        )
+
+    def __add__(self, other: Summary) -> Summary:
+        if self.shape != other.shape:
+            raise ValueError(
+                f"Summaries merge over the same sites; got shapes {self.shape} and {other.shape}. "
+                "Pad the shorter with Summary.empty."
+            )
+        units = None
+        if self.units is not None and other.units is not None:
+            units = self.units + other.units
+        return Summary(
+            moments=self.moments + other.moments,
+            tallies=self.tallies + other.tallies,
+            histogram=self.histogram + other.histogram,
+            bounded=self.bounded | other.bounded,
+            units=units,
+        )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Leading axes: ``()`` for one site, ``(sites,)`` for many."""
+        return self.moments.count.shape
+
+    @property
+    def count(self) -> np.ndarray:
+        """Number of finite values: int64[...]."""
+        return self.moments.count
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the finite values: float64[...]; NaN where there is none."""
+        return np.where(self.count > 0, self.moments.mean, np.nan)
+
+    @cached_property
+    def variance(self) -> np.ndarray:
+        """Population variance of the finite values: float64[...]; NaN where there is none."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.where(self.count > 0, self.moments.m2 / self.count, np.nan))
+
+    @property
+    def std(self) -> np.ndarray:
+        """Population standard deviation: float64[...], in the tensor's units."""
+        return np.sqrt(self.variance)
+
+    @property
+    def rms(self) -> np.ndarray:
+        """Root mean square: float64[...], in the tensor's units."""
+        return np.sqrt(self.variance + self.mean**2)
+
+    @property
+    def nonfinite(self) -> np.ndarray:
+        """Number of NaN and Inf: int64[...]."""
+        return self.tallies.nan + self.tallies.posinf + self.tallies.neginf
+
+    @property
+    def size(self) -> np.ndarray:
+        """Number of all values, finite or not: int64[...]."""
+        return self.count + self.nonfinite
+
+    def __getitem__(self, sites: int | slice | np.ndarray) -> Summary:
+        """Summary of some of the sites (first leading axis), without units."""
+        if not self.shape:
+            raise TypeError("This summary is of one site and has no sites to choose from.")
+        return Summary(
+            *(
+                type(group)(*(getattr(group, f.name)[sites] for f in fields(group)))
+                for group in (self.moments, self.tallies, self.histogram)
+            ),
+            bounded=self.bounded[sites],
+        )
+
+    @classmethod
+    def concatenate(cls, summaries: Sequence[Summary]) -> Summary:
+        """Many sites from several summaries of shape (sites,), in order."""
+        groups = [
+            kind(*(
+                np.concatenate([getattr(getattr(s, name), f.name) for s in summaries])
+                for f in fields(kind)
+            ))
+            for name, kind in (
+                ("moments", Moments), ("tallies", Tallies), ("histogram", Histogram)
+            )
+        ]  # fmt: skip
+        bounded = np.concatenate([s.bounded for s in summaries])
+        units = [s.units for s in summaries if s.units is not None]
+        joined = Units.concatenate(units) if len(units) == len(summaries) else None
+        return cls(*groups, bounded=bounded, units=joined)
+
+    def padded(self, sites: int) -> Summary:
+        """The same summary with empty sites at the end, ``sites`` in all, without units."""
+        missing = sites - self.shape[0]
+        if missing <= 0:
+            return self
+        return Summary.concatenate([self, Summary.empty((missing,))])
