@@ -1,0 +1,122 @@
+"""What the divergences share: sums over bins and their null, sample sizes, a unit of length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from shiftwatch.summaries.histogram import BINS
+from shiftwatch.summaries.summary import Summary
+
+# What float32 can tell apart, relative to the size of a value.
+ROUNDING = float(np.finfo(np.float32).eps)
+
+# What one bin adds to a divergence, from its share in the current and the reference window.
+Term = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+# Bins with up to this many values in both windows together get their exact null.
+_FEW = 16
+_POOLED, _SPLIT = np.meshgrid(np.arange(_FEW + 1.0), np.arange(_FEW + 1.0), indexing="ij")
+_REST = np.maximum(_POOLED - _SPLIT, 0.0)
+
+
+def _choose() -> np.ndarray:
+    """Pascal's triangle: float64[few + 1, few + 1], 0 above the diagonal."""
+    table = np.zeros((_FEW + 1, _FEW + 1))
+    table[:, 0] = 1.0
+    for row in range(1, _FEW + 1):
+        table[row, 1:] = table[row - 1, 1:] + table[row - 1, :-1]
+    return table
+
+
+_CHOOSE = _choose()
+
+
+def over_bins(term: Term, current: Summary, reference: Summary, added: float = 0.0) -> np.ndarray:
+    """Sum of a term over the bins that either window occupies: float64[...].
+
+    ``added`` values go into each of those bins of both windows. NaN where a window is empty.
+    """
+    a, b, row, n, m = _occupied(current, reference, added)
+    terms = term((a + added) / n[row], (b + added) / m[row])
+    return _per_site(terms, row, current, reference)
+
+
+def by_chance(
+    term: Term, curvature: float, current: Summary, reference: Summary, added: float = 0.0
+) -> np.ndarray:
+    """Expected :func:`over_bins` if both windows were dealt from their pooled values: float64[...].
+
+    A bin of t pooled values holds a binomial share of them in the current window. For
+    large t it adds ``curvature * (1/n + 1/m)`` on average, all bins together the textbook's
+    ``(K - 1)`` times that. But logarithmic bins end in tails of few values, where that is
+    wrong by 20 to 40 %: up to 16 values the mean is summed exactly, beyond that it goes
+    over into the limit as 1/t.
+    """
+    a, b, row, n, m = _occupied(current, reference, added)
+    limit = curvature * np.ravel(inverse_sizes(current, reference))
+    pooled = np.ravel(current.count + reference.count)
+    with np.errstate(invalid="ignore"):
+        share = (np.ravel(current.count) / pooled)[:, None, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        terms = term((_SPLIT + added) / n[:, None, None], (_REST + added) / m[:, None, None])
+    chances = _CHOOSE * share**_SPLIT * (1 - share) ** _REST
+    few = np.sum(np.where(_CHOOSE > 0, chances * terms, 0.0), axis=-1)  # [sites, few + 1]
+    t = a + b
+    mean = limit[row] + (few[row, np.minimum(t, _FEW)] - limit[row]) * _FEW / np.maximum(t, _FEW)
+    return _per_site(mean * (1 - t / pooled[row]), row, current, reference)
+
+
+def _occupied(
+    current: Summary, reference: Summary, added: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Counts of the occupied bins of all sites in a row, their site, and the sizes of each site."""
+    a, b = (s.histogram.counts.reshape(-1, BINS) for s in (current, reference))
+    row, column = np.nonzero(a + b)
+    extra = added * np.bincount(row, minlength=len(a))
+    n, m = (np.ravel(s.count) + extra for s in (current, reference))
+    return a[row, column], b[row, column], row, np.maximum(n, 1.0), np.maximum(m, 1.0)
+
+
+def _per_site(
+    terms: np.ndarray, row: np.ndarray, current: Summary, reference: Summary
+) -> np.ndarray:
+    total = np.bincount(row, weights=terms, minlength=current.count.size).reshape(current.shape)
+    return np.where((current.count > 0) & (reference.count > 0), np.maximum(total, 0.0), np.nan)
+
+
+def inverse_sizes(current: Summary, reference: Summary) -> np.ndarray:
+    """``1/n + 1/m``, the scale of all sampling noise: float64[...]; NaN where one is empty."""
+    with np.errstate(divide="ignore"):
+        f = 1 / current.count + 1 / reference.count
+    return np.where(np.isfinite(f), f, np.nan)
+
+
+def cumulative(counts: np.ndarray) -> np.ndarray:
+    """Distribution function at the upper edge of each bin but the last: float64[..., bins - 1].
+
+    Counts are added and not shares, so it is 1 exactly beyond the largest value. NaN where
+    there is no value.
+    """
+    running = np.cumsum(counts, axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(running[..., :-1] / running[..., -1:])
+
+
+def scale(current: np.ndarray, reference: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """One reference standard deviation, or what stands for it where the reference has none.
+
+    Args:
+        current, reference: root mean squares of the two windows.
+        spread: standard deviation of the reference.
+
+    Returns:
+        ``spread``; where that is under the rounding of the reference's values (constant
+        values: weights of a fresh normalisation, biases) the reference's root mean square,
+        so a shift is read as a relative change; where that is zero too, the current one;
+        and 1 where both windows hold nothing but zeros. Always positive and finite, or NaN.
+    """
+    length = np.where(spread > ROUNDING * reference, spread, reference)
+    length = np.where(length == 0, current, length)
+    return np.where(length == 0, 1.0, length)

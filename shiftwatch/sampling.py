@@ -1,0 +1,181 @@
+"""Where to look: fixed-size stratified samples of a tensor, whatever its size.
+
+A tensor is ``positions x units``: units lie along one axis (channels, features), positions
+along all others (batch, space, time). Every unit is looked at in P positions of its own,
+one per stratum of the position axis, in shuffled order: a fixed stride would alias with
+the sequence length or the image width, and shared positions would make the units' errors
+one error. About 2,048 values are taken, so the cost belongs to the layer and not to its size.
+
+One-step error that may be relied on, 95 % of layers: standard deviation 6 %, mean 0.05
+standard deviations, share of zeros 0.02.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd, prod
+
+import numpy as np
+
+#: Values per sample of an activation or a gradient.
+SIZE = 2048
+#: Units looked at; a wider layer is seen through a fixed random subset of them.
+WIDEST = 512
+#: Positions looked at in every unit, where there are as many.
+LEAST = 4
+#: Values per sample of a parameter.
+WEIGHTS = 512
+
+
+def geometry(shape: Sequence[int], units_axis: int | None, size: int = SIZE) -> tuple[int, int]:
+    """Positions per unit and units of a sample.
+
+    Args:
+        shape: of the tensor, at least one value.
+        units_axis: axis of the units; ``None`` where there is one unit.
+        size: values to aim at.
+
+    Returns:
+        ``(positions, units)``: units is the tensor's, at most :data:`WIDEST`; positions is
+        ``size // units``, at least :data:`LEAST`, at most what the tensor has.
+
+    Example:
+        >>> geometry((256, 512), -1)
+        (4, 512)
+        >>> geometry((64, 16, 32, 32), 1)
+        (128, 16)
+        >>> geometry((2, 10), -1)
+        (2, 10)
+    """
+    width = 1 if units_axis is None else shape[units_axis]
+    units = min(width, WIDEST)
+    return min(max(size // units, LEAST), prod(shape) // width), units
+
+
+def fractions(positions: int, units: int, rng: np.random.Generator) -> np.ndarray:
+    """Where each unit is looked at, as a fraction of the position axis.
+
+    Returns:
+        float64[positions, units] in [0, 1). Each column holds one draw from every stratum
+        ``[k, k + 1) / positions``, shuffled. Good for any number of positions in the
+        tensor: with fewer than ``positions`` each is used about equally often.
+
+    Example:
+        >>> f = fractions(4, 3, np.random.default_rng(0))
+        >>> np.sort((f * 4).astype(int), axis=0).T.tolist()
+        [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
+    """
+    stratum = np.broadcast_to(np.arange(positions)[:, None], (positions, units))
+    jitter: np.ndarray = rng.random((positions, units))
+    drawn: np.ndarray = (rng.permuted(stratum, axis=0) + jitter) / positions
+    return np.minimum(drawn, np.nextafter(1.0, 0.0))
+
+
+def chosen(width: int, units: int, seed: int = 0) -> np.ndarray:
+    """Which of ``width`` units are looked at: int64[units], ascending, the same every time.
+
+    Where ``width`` is the smaller one, units are repeated.
+
+    Example:
+        >>> chosen(3, 3).tolist()
+        [0, 1, 2]
+        >>> chosen(2, 4).tolist()
+        [0, 0, 1, 1]
+    """
+    if width <= units:
+        return np.arange(units) * width // units
+    rng = np.random.default_rng([seed, width, units])
+    return np.sort(rng.choice(width, units, replace=False))
+
+
+def offsets(
+    fraction: np.ndarray,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    units_axis: int | None,
+    units: np.ndarray,
+) -> np.ndarray:
+    """Where the sampled values lie in memory, in elements from the tensor's first one.
+
+    Args:
+        fraction: float64[positions, units], from :func:`fractions`.
+        shape, strides: of the tensor; strides in elements, zero for expanded axes.
+        units_axis: axis of the units; ``None`` where there is one unit.
+        units: int64[units], from :func:`chosen`.
+
+    Returns:
+        int64[positions, units].
+
+    Example:
+        >>> f = np.array([[0.0, 0.5], [0.5, 0.0]])
+        >>> offsets(f, (4, 2), (2, 1), -1, np.array([0, 1])).tolist()
+        [[0, 5], [4, 1]]
+    """
+    axes = list(range(len(shape)))
+    index = np.zeros(fraction.shape, np.int64)
+    if units_axis is not None:
+        axis = axes.pop(units_axis)
+        index += units * strides[axis]
+    position = (fraction * prod(shape[a] for a in axes)).astype(np.int64)
+    for axis in reversed(axes[1:]):
+        position, place = np.divmod(position, shape[axis])
+        index += place * strides[axis]
+    if axes:
+        index += position * strides[axes[0]]
+    return index
+
+
+def sample(
+    array: np.ndarray, units_axis: int | None, fraction: np.ndarray, units: np.ndarray | None = None
+) -> np.ndarray:
+    """The sampled values of an array: [positions, units], in the array's type.
+
+    Args:
+        array: any shape with at least one value, any strides.
+        units_axis: axis of the units; ``None`` where there is one unit.
+        fraction: float64[positions, units], from :func:`fractions`.
+        units: which units; by default :func:`chosen` decides.
+
+    Cost: one gather; a copy of the array only where it is not contiguous.
+
+    Example:
+        >>> x = np.arange(8.0).reshape(4, 2)
+        >>> sample(x, -1, np.array([[0.0, 0.5], [0.5, 0.0]])).tolist()
+        [[0.0, 5.0], [4.0, 1.0]]
+    """
+    if units is None:
+        width = 1 if units_axis is None else array.shape[units_axis]
+        units = chosen(width, fraction.shape[1])
+    flat = np.ascontiguousarray(array)
+    steps = [s // flat.itemsize for s in flat.strides]
+    taken: np.ndarray = flat.reshape(-1)[offsets(fraction, flat.shape, steps, units_axis, units)]
+    return taken
+
+
+def lattice(shape: Sequence[int], size: int = WEIGHTS) -> tuple[int, int]:
+    """How to walk through a parameter in memory order: ``(values, stride)``.
+
+    The stride has no common factor with the row length, so that the walk visits every
+    column, and its remainder lies near the golden section of a row, so that neighbours on
+    the walk are far apart. A strided walk is one plain copy, a fraction of a gather's cost.
+
+    Example:
+        >>> lattice((512, 512))
+        (512, 385)
+        >>> lattice((10,))
+        (10, 1)
+    """
+    total = prod(shape)
+    if total <= size:
+        return total, 1
+    longest, row = total // size, prod(shape[1:])
+    if row == 1:
+        return size, longest
+    strides = range(longest, max(longest * 3 // 4, longest - 512, 0), -1)
+    golden = 0.381966
+
+    def poor(stride: int) -> tuple[bool, float]:
+        part = stride / row % 1.0
+        return gcd(stride, row) > 1, abs(min(part, 1 - part) - golden)
+
+    return size, min(strides, key=poor)
