@@ -1,0 +1,392 @@
+"""Run: the reading side of a history, whether it lies in memory or on disk."""
+
+from __future__ import annotations
+
+import difflib
+import html
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from shiftwatch.optional import need
+from shiftwatch.records import SEVERITIES, Alert, Event, Incident, Layer, Site
+from shiftwatch.summaries.histogram import BINS, Histogram
+from shiftwatch.summaries.summary import Summary
+from shiftwatch.window import Row, mean_loss, weighted
+
+if TYPE_CHECKING:
+    import pandas
+
+_KEPT = 8  # metrics kept decoded: a page asks for one metric of many layers in a row
+
+
+class Chunk(Protocol):
+    """Consecutive windows, as they are kept: decoded only where asked."""
+
+    @property
+    def first(self) -> np.ndarray:
+        """First step of each window: int64[n]."""
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Last step of each window: int64[n]."""
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Mean loss of each window: float64[n]."""
+
+    @property
+    def overhead(self) -> np.ndarray:
+        """Share of the step time: float64[n]."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Metrics that some of the windows know."""
+
+    def metric(self, key: str, sites: int) -> np.ndarray:
+        """float64[n, sites], NaN where unknown."""
+
+    def histogram(self, site: int) -> np.ndarray:
+        """int64[n, BINS]."""
+
+    def summary(self, window: int) -> Summary:
+        """Summary of the sites which that window knows."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A chunk in memory.
+
+    Args:
+        rows: the windows, in order.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def first(self) -> np.ndarray:
+        return np.array([r.first for r in self.rows], np.int64)
+
+    @property
+    def steps(self) -> np.ndarray:
+        return np.array([r.step for r in self.rows], np.int64)
+
+    @property
+    def losses(self) -> np.ndarray:
+        return np.array([mean_loss(r.losses) for r in self.rows])
+
+    @property
+    def overhead(self) -> np.ndarray:
+        return np.array([r.overhead for r in self.rows])
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(key for r in self.rows for key in r.keys))
+
+    def metric(self, key: str, sites: int) -> np.ndarray:
+        values = np.full((len(self.rows), sites), np.nan)
+        for row, target in zip(self.rows, values, strict=True):
+            if key in row.keys:
+                target[: row.sites] = row.metrics[row.keys.index(key)]
+        return values
+
+    def histogram(self, site: int) -> np.ndarray:
+        return np.array([r.histogram(site) for r in self.rows], np.int64).reshape(-1, BINS)
+
+    def summary(self, window: int) -> Summary:
+        return self.rows[window].summary()
+
+
+class Run:
+    """A run as it can be read: windows, alerts, incidents and events.
+
+    What ``shiftwatch.open`` returns, and ``Monitor.history``. It is a snapshot: what is
+    written later appears in the next one. Rows of arrays are windows (W), in order;
+    columns are sites (S), the same in every window, with NaN where a window did not know
+    the site yet. Where a run was long, its older windows have been merged and span more
+    steps than its recent ones.
+
+    Args:
+        path: the run folder; ``None`` for a history in memory.
+        meta: configuration, versions, ``started``, ``finished`` and what else was noted.
+        sites: what the columns stand for.
+        layers: name to layer, in execution order.
+        alerts, incidents, events: in the order they came.
+        attempt: which of the folder's attempts this is, such as ``"attempt-001"``.
+        attempts: all of them, the latest last.
+        notes: what was found wrong while reading, one line each; also ``meta["damage"]``.
+
+    Example:
+        >>> from shiftwatch.history import History
+        >>> history = History()
+        >>> _ = history.add_site(Site("fc1"), Layer("fc1"))
+        >>> run = history.view()
+        >>> run.sites[0].key, run.steps.tolist()
+        ('fc1:output', [])
+    """
+
+    def __init__(
+        self,
+        *,
+        chunks: Sequence[Chunk] = (),
+        path: Path | None = None,
+        meta: Mapping[str, Any] | None = None,
+        sites: Sequence[Site] = (),
+        layers: Mapping[str, Layer] | None = None,
+        alerts: Sequence[Alert] = (),
+        incidents: Sequence[Incident] = (),
+        events: Sequence[Event] = (),
+        attempt: str = "",
+        attempts: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.path = path
+        self.meta: dict[str, Any] = dict(meta or {})
+        self.sites = tuple(sites)
+        self.layers = dict(layers or {})
+        self.alerts = list(alerts)
+        self.incidents = list(incidents)
+        self.events = list(events)
+        self.attempt = attempt
+        self.attempts = list(attempts)
+        self.notes = list(notes)
+        self._chunks = [c for c in chunks if len(c.steps)]
+        self._decoded: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.steps)
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """First step of each window: int64[W]."""
+        return self._joined([c.first for c in self._chunks]).astype(np.int64)
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """Last step of each window: int64[W], the axis on which series are drawn."""
+        return self._joined([c.steps for c in self._chunks]).astype(np.int64)
+
+    @cached_property
+    def losses(self) -> np.ndarray:
+        """Mean loss of each window: float64[W], NaN where none was given."""
+        return self._joined([c.losses for c in self._chunks])
+
+    @cached_property
+    def overhead(self) -> float:
+        """Share of the step time spent in shiftwatch over the whole run, 0 to 1; NaN if empty."""
+        if not len(self):
+            return float("nan")
+        shares = self._joined([c.overhead for c in self._chunks])
+        return float(weighted(list(shares), list(self.steps - self.first + 1)))
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Keys of the metrics that were kept."""
+        return tuple(dict.fromkeys(key for c in self._chunks for key in c.keys))
+
+    def metric(self, key: str) -> np.ndarray:
+        """One metric of all windows and sites.
+
+        Args:
+            key: one of :attr:`metrics`.
+
+        Returns:
+            float64[W, S], NaN where it does not apply. Do not write into it: it is kept.
+
+        Raises:
+            ValueError: for a metric that this run did not keep.
+        """
+        if key not in self.metrics:
+            raise ValueError(_unknown("metric", key, self.metrics))
+        if key not in self._decoded:
+            parts = [c.metric(key, len(self.sites)) for c in self._chunks]
+            self._decoded[key] = np.concatenate(parts)
+            if len(self._decoded) > _KEPT:
+                self._decoded.popitem(last=False)
+        self._decoded.move_to_end(key)
+        return self._decoded[key]
+
+    def summary(self, window: int) -> Summary:
+        """Summary of one window.
+
+        Args:
+            window: its number, 0 … W-1; negative from the end.
+
+        Returns:
+            Summary of shape ``(S,)``, empty at sites which that window did not know.
+
+        Raises:
+            IndexError: where there is no such window.
+        """
+        number = range(len(self))[window]
+        for chunk in self._chunks:
+            if number < len(chunk.steps):
+                return chunk.summary(number).padded(len(self.sites))
+            number -= len(chunk.steps)
+        raise AssertionError("unreachable: the chunks hold all windows")
+
+    def between(self, first: int, last: int) -> Summary:
+        """Summary of the windows that lie at least partly in a range of steps, merged.
+
+        Args:
+            first, last: optimizer steps, inclusive.
+
+        Returns:
+            Summary of shape ``(S,)``; empty where no window lies there.
+        """
+        chosen = np.flatnonzero((self.steps >= first) & (self.first <= last))
+        windows = (self.summary(int(window)) for window in chosen)
+        return reduce(add, windows, Summary.empty((len(self.sites),)))
+
+    def quantiles(self, site: int | Site, q: float | Sequence[float] | np.ndarray) -> np.ndarray:
+        """Quantile tracks of one site.
+
+        Args:
+            site: a column, or one of :attr:`sites`.
+            q: probabilities in 0 … 1, [k].
+
+        Returns:
+            float64[W, k], each wrong by at most ``histogram.RELATIVE_ERROR`` of its size;
+            NaN where a window has no value of the site. A scalar ``q`` gives float64[W].
+        """
+        column = self.column(site) if isinstance(site, Site) else range(len(self.sites))[site]
+        counts = [np.zeros((0, BINS), np.int64), *(c.histogram(column) for c in self._chunks)]
+        return Histogram(np.concatenate(counts)).quantile(np.asarray(q, float))
+
+    def column(self, site: Site) -> int:
+        """Column of a site.
+
+        Raises:
+            ValueError: for a site that this run did not watch.
+        """
+        if site in self._columns:
+            return self._columns[site]
+        layers = dict.fromkeys(s.layer for s in self.sites)
+        if site.layer not in layers:
+            raise ValueError(_unknown("layer", site.layer, tuple(layers)))
+        keys = [s.key for s in self.sites if s.layer == site.layer]
+        raise ValueError(_unknown("site", site.key, keys))
+
+    def series(
+        self,
+        metric: str,
+        layer: str,
+        tensor: str = "output",
+        part: str = "",
+        mode: str = "train",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One metric of one site over time, where it applies.
+
+        Args:
+            metric: one of :attr:`metrics`.
+            layer, tensor, part, mode: the site, as of :class:`shiftwatch.records.Site`.
+
+        Returns:
+            int64[n], last steps of the windows, and float64[n], the values; NaN left out.
+
+        Raises:
+            ValueError: for a metric or a site that this run does not hold.
+        """
+        values = self.metric(metric)[:, self.column(Site(layer, tensor, part, mode))]
+        known = ~np.isnan(values)
+        return self.steps[known], values[known]
+
+    def to_pandas(self, mode: str = "train") -> pandas.DataFrame:
+        """All metrics as tidy rows.
+
+        Args:
+            mode: ``"train"`` or ``"eval"``.
+
+        Returns:
+            DataFrame with the columns step (last of the window), layer, tensor (with its
+            part), metric and value; no row where a metric does not apply.
+
+        Raises:
+            MissingDependencyError: where pandas is not installed.
+        """
+        table_of = need("pandas", extra="export", feature="Run.to_pandas()").DataFrame
+        columns = np.array([i for i, s in enumerate(self.sites) if s.mode == mode], np.int64)
+        layers = _strings([self.sites[i].layer for i in columns])
+        tensors = _strings([self.sites[i].label for i in columns])
+        parts: dict[str, list[np.ndarray]] = {
+            name: [] for name in ("step", "layer", "tensor", "metric", "value")
+        }
+        for key in self.metrics:
+            values = self.metric(key)[:, columns]
+            window, site = np.nonzero(~np.isnan(values))
+            parts["step"].append(self.steps[window])
+            parts["layer"].append(layers[site])
+            parts["tensor"].append(tensors[site])
+            parts["metric"].append(np.repeat(_strings([key]), window.size))
+            parts["value"].append(values[window, site])
+        if not parts["step"]:
+            return table_of({name: [] for name in parts})
+        table = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        order = np.argsort(table["step"], kind="stable")
+        return table_of({name: array[order] for name, array in table.items()})
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _repr_html_(self) -> str:
+        title, *rest = (html.escape(line) for line in self._lines())
+        items = "".join(f"<li>{line.strip()}</li>" for line in rest)
+        return f"<div><b>{title}</b><ul>{items}</ul></div>"
+
+    @cached_property
+    def _columns(self) -> dict[Site, int]:
+        return {site: column for column, site in enumerate(self.sites)}
+
+    @staticmethod
+    def _joined(parts: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _lines(self) -> list[str]:
+        where = str(self.path) if self.path else "in memory"
+        which = f", {self.attempt} of {len(self.attempts)}" if self.attempt else ""
+        state = "" if self.meta.get("finished", True) else ", not finished"
+        lines = [f"Run {where}{which}{state}"]
+        if len(self):
+            lines.append(
+                f"  steps {self.first.min()} to {self.steps.max()}: "
+                f"{_counted(len(self), 'window')} of {_counted(len(self.sites), 'site')} in "
+                f"{_counted(len(self.layers), 'layer')}, overhead {self.overhead:.1%}"
+            )
+        else:
+            lines.append(f"  no windows yet, {_counted(len(self.sites), 'site')}")
+        lines += [f"  {note}" for note in self.notes]
+        ranked = sorted(self.alerts, key=lambda a: (-SEVERITIES.index(a.severity), a.detected))
+        lines.append(f"  {_counted(len(ranked), 'alert')}" + (", worst first:" if ranked else ""))
+        lines += [f"    {a.severity}: {' '.join(a.message.split())}" for a in ranked[:5]]
+        if len(ranked) > 5:
+            lines.append(f"    … and {len(ranked) - 5} more in .alerts")
+        return lines
+
+
+def _strings(values: Sequence[str]) -> np.ndarray:
+    array = np.empty(len(values), object)  # np.array would cut trailing NULs and copy each name
+    array[:] = list(values)
+    return array
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        cure = "Did you mean " + " or ".join(map(repr, near)) + "?"
+    elif known:
+        more = f" and {len(known) - 8} more" if len(known) > 8 else ""
+        cure = f"It holds {', '.join(map(repr, known[:8]))}{more}."
+    else:
+        cure = "It holds none yet."
+    return f"This run holds no {kind} {name!r}. {cure}"

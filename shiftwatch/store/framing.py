@@ -1,0 +1,143 @@
+"""Frames: named arrays in bytes that tell whether they are whole."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_MAGIC = b"\xf5SWF"  # no UTF-8 text holds its first byte
+_HEAD = struct.Struct("<4sIQI")  # magic, length of the header, of the body, checksum
+_TYPES = {"|u1", "|b1", "<u2", "<u4", "<i8", "<f4", "<f8"}
+
+
+def encode(
+    header: Mapping[str, Any],
+    plain: Mapping[str, np.ndarray],
+    packed: Mapping[str, np.ndarray] | None = None,
+) -> bytes:
+    """One frame.
+
+    Args:
+        header: anything JSON can hold.
+        plain: arrays to keep as they are, of bool, uint8, uint16, uint32, int64, float32 or float64.
+        packed: arrays to compress, as of :func:`squeeze`.
+    """
+    table, body = [], []
+    for arrays, pack in ((plain, False), (packed or {}, True)):
+        for name, array in arrays.items():
+            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            raw = squeeze(little) if pack else little.tobytes()
+            table.append([name, little.dtype.str, array.shape, pack, len(raw), crc(raw)])
+            body.append(raw)
+    text = json.dumps({**header, "arrays": table}).encode()
+    lengths = len(text), sum(map(len, body))
+    check = crc(struct.pack("<IQ", *lengths) + text)
+    return b"".join([_HEAD.pack(_MAGIC, *lengths, check), text, *body])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame whose header is whole.
+
+    Args:
+        header: as given to :func:`encode`.
+        body: its bytes.
+        arrays: name to type, shape, whether packed, first byte, number of bytes.
+        broken: names of arrays whose checksum does not hold.
+    """
+
+    header: Mapping[str, Any]
+    body: memoryview
+    arrays: Mapping[str, tuple[str, tuple[int, ...], bool, int, int]]
+    broken: frozenset[str]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """An array again, exactly, in this machine's byte order. Read-only."""
+        kind, shape, pack, start, length = self.arrays[name]
+        raw = self.body[start : start + length]
+        if pack:
+            return unsqueeze(raw, kind, shape)
+        array = np.frombuffer(raw, kind).reshape(shape)
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def decode(data: bytes | memoryview, start: int = 0) -> tuple[Frame, int]:
+    """The frame that begins at a byte, and where it ends.
+
+    Raises:
+        EOFError: where the data end before the frame does.
+        ValueError: where no frame begins here, or its header is damaged.
+    """
+    view = memoryview(data)
+    if len(view) - start < _HEAD.size:
+        raise EOFError("the head of a frame is cut short")
+    magic, text_length, body_length, check = _HEAD.unpack_from(view, start)
+    if magic != _MAGIC:
+        raise ValueError("no frame begins here")
+    text_at = start + _HEAD.size
+    body_at = text_at + text_length
+    end = body_at + body_length
+    text = bytes(view[text_at:body_at])
+    if len(text) < text_length:
+        raise EOFError("the header of a frame is cut short")
+    if crc(struct.pack("<IQ", text_length, body_length) + text) != check:
+        raise ValueError("the header of a frame is damaged")
+    if end > len(view):
+        raise EOFError("a frame is cut short")
+    header = json.loads(text)
+    body = view[body_at:end]
+    arrays, broken, offset = {}, set(), 0
+    for name, kind, shape, pack, length, check in header["arrays"]:
+        arrays[name] = (str(kind), tuple(shape), bool(pack), offset, int(length))
+        if kind not in _TYPES or crc(body[offset : offset + length]) != check:
+            broken.add(name)
+        offset += length
+    return Frame(header, body, arrays, frozenset(broken)), end
+
+
+def scan(data: bytes) -> Iterator[tuple[int, int, Frame | None]]:
+    """All frames in a row, and what lies between them.
+
+    Yields:
+        First byte, the byte after the last, and the frame; ``None`` for a stretch in which
+        there is no whole frame.
+    """
+    start = at = 0
+    while at < len(data):
+        try:
+            frame, end = decode(data, at)
+        except (EOFError, ValueError):
+            following = data.find(_MAGIC, at + 1)
+            at = following if following >= 0 else len(data)
+            continue
+        if start < at:
+            yield start, at, None
+        yield at, end, None if frame.broken else frame
+        start = at = end
+    if start < len(data):
+        yield start, len(data), None
+
+
+def squeeze(array: np.ndarray) -> bytes:
+    """Array compressed: the bytes sorted by significance, then zlib at its fastest."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    planes = flat.view(np.uint8).reshape(-1, array.dtype.itemsize).T
+    return zlib.compress(planes.tobytes(), 1)
+
+
+def unsqueeze(raw: bytes | memoryview, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Inverse of :func:`squeeze`."""
+    planes = np.frombuffer(zlib.decompress(raw), np.uint8).reshape(np.dtype(kind).itemsize, -1)
+    array = np.ascontiguousarray(planes.T).reshape(-1).view(kind).reshape(shape)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def crc(data: bytes | memoryview) -> int:
+    """Checksum: CRC-32."""
+    return zlib.crc32(data)

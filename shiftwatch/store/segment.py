@@ -1,0 +1,299 @@
+"""Windows in bytes: a row as a frame, many rows as a segment that is read by column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from shiftwatch.store.framing import Frame, crc, encode, squeeze, unsqueeze
+from shiftwatch.summaries.histogram import BINS
+from shiftwatch.summaries.summary import Summary
+from shiftwatch.window import COUNTS, REALS, Row, mean_loss, narrow, widened
+
+_ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses")
+
+
+class Numbered(NamedTuple):
+    """A row and its serial numbers: of the first and last window that went into it."""
+
+    serial: int
+    last: int
+    row: Row
+
+
+def encode_row(numbered: Numbered) -> bytes:
+    """Frame of one window, not compressed."""
+    row = numbered.row
+    header = {
+        "serial": numbered.serial, "last": numbered.last, "first": row.first, "step": row.step,
+        "overhead": row.overhead, "keys": row.keys,
+    }  # fmt: skip
+    return encode(header, {name: getattr(row, name) for name in _ROW_ARRAYS})
+
+
+def decode_row(frame: Frame) -> Numbered:
+    """Inverse of :func:`encode_row`."""
+    head = frame.header
+    row = Row(
+        first=head["first"], step=head["step"], overhead=head["overhead"],
+        keys=tuple(head["keys"]), **{name: frame[name] for name in _ROW_ARRAYS},
+    )  # fmt: skip
+    return Numbered(head["serial"], head["last"], row)
+
+
+def encode_segment(rows: Sequence[Numbered]) -> bytes:
+    """Segment of some consecutive windows.
+
+    Numbers lie as [sites, windows], so that those of one site are neighbours, and every
+    metric and every site's histogram is compressed apart, so that it can be read alone.
+    """
+    number = len(rows)
+    sites = max(r.row.sites for r in rows)
+    plain = [r.row for r in rows]
+    keys = tuple(dict.fromkeys(key for row in plain for key in row.keys))
+    index = np.array([[r.serial, r.last, r.row.first, r.row.step, r.row.sites] for r in rows])
+    reals = np.zeros((len(REALS), sites, number))
+    counts = np.zeros((len(COUNTS), sites, number), np.int64)
+    bounded = np.zeros((sites, number), bool)
+    metrics = np.full((len(keys), sites, number), np.nan)
+    for i, row in enumerate(plain):
+        reals[:, : row.sites, i] = row.reals
+        counts[:, : row.sites, i] = row.counts
+        bounded[: row.sites, i] = row.bounded
+        for key, values in zip(row.keys, row.metrics, strict=True):
+            metrics[keys.index(key), : row.sites, i] = values
+    arrays = {
+        "index": index.astype(np.int64),
+        "overhead": np.array([row.overhead for row in plain], np.float64),
+        "losses": np.concatenate([row.losses for row in plain]),
+        "loss_sizes": np.array([row.losses.size for row in plain], np.int64),
+        "reals": narrow(reals),
+        "counts": narrow(counts),
+        "bounded": bounded,
+    }
+    arrays |= {f"metric {i}": narrow(values) for i, values in enumerate(metrics)}
+    return encode({"keys": keys}, _encode_histograms(plain, sites), arrays)
+
+
+def _encode_histograms(rows: Sequence[Row], sites: int) -> dict[str, np.ndarray]:
+    """Of each site the bins from the lowest to the highest that any window knows.
+
+    Each site is a block of its own, [bins, windows], squeezed.
+    """
+    number = len(rows)
+    bins = np.concatenate([row.bins for row in rows]).astype(np.int64)
+    hits = np.concatenate([row.hits for row in rows])
+    window = np.repeat(np.arange(number), [row.bins.size for row in rows])
+    site = np.concatenate([np.repeat(np.arange(row.sites), row.sizes) for row in rows])
+    low = np.full(sites, BINS, np.int64)
+    high = np.zeros(sites, np.int64)
+    np.minimum.at(low, site, bins)
+    np.maximum.at(high, site, bins + 1)
+    width = np.maximum(high - low, 0)
+    starts = np.concatenate([[0], np.cumsum(width)]) * number
+    hits = narrow(hits)
+    dense = np.zeros(starts[-1], hits.dtype)
+    dense[starts[site] + (bins - low[site]) * number + window] = hits
+    packed = [squeeze(dense[a:b]) if a < b else b"" for a, b in pairwise(starts)]
+    return {
+        "low": low.astype(np.uint16),
+        "width": width.astype(np.uint16),
+        "lengths": np.array([len(p) for p in packed], np.int64),
+        "checks": np.array([crc(p) for p in packed], np.uint32),
+        "size": np.array([hits.dtype.itemsize], np.int64),
+        "histograms": np.frombuffer(b"".join(packed), np.uint8),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A segment read back; its arrays are decoded where they are asked for.
+
+    What a checksum finds broken reads as unknown: NaN, or no values.
+
+    Args:
+        frame: whole but for the arrays in ``frame.broken``; ``"index"`` is not among them.
+    """
+
+    frame: Frame
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """Serial, last serial, first step, last step and number of sites: int64[n, 5]."""
+        return self.frame["index"]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Metrics that some of the windows know."""
+        return tuple(self.frame.header["keys"])
+
+    @property
+    def sites(self) -> int:
+        """Sites of the window that knows the most."""
+        return int(self.index[:, 4].max(initial=0))
+
+    @cached_property
+    def overhead(self) -> np.ndarray:
+        """Share of the step time: float64[n]."""
+        if "overhead" in self.frame.broken:
+            return np.full(len(self.index), np.nan)
+        return self.frame["overhead"]
+
+    @cached_property
+    def losses(self) -> list[np.ndarray]:
+        """Losses of each window: float64[any]."""
+        if self.frame.broken & {"losses", "loss_sizes"}:
+            return [np.zeros(0)] * len(self.index)
+        return np.split(self.frame["losses"], np.cumsum(self.frame["loss_sizes"])[:-1])
+
+    def named(self, array: str) -> str:
+        """An array of the frame in the words of a reader."""
+        if array.startswith("metric "):
+            return f"metric {self.keys[int(array.split()[1])]!r}"
+        return {"reals": "moments", "low": "histograms"}.get(array, array)
+
+    def metric(self, key: str) -> np.ndarray:
+        """One metric: float64[n, sites]."""
+        name = f"metric {self.keys.index(key)}" if key in self.keys else ""
+        if not name or name in self.frame.broken:
+            return np.full((len(self.index), self.sites), np.nan)
+        return self.frame[name].T.astype(np.float64)
+
+    def histogram(self, site: int) -> np.ndarray:
+        """Histograms of one site: int64[n, BINS]."""
+        counts = np.zeros((len(self.index), BINS), np.int64)
+        block = self._block(site) if site < self.sites else None
+        if block is not None:
+            low = int(self._blocks[0][site])
+            counts[:, low : low + len(block)] = block.T
+        return counts
+
+    @cached_property
+    def _blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+        """Lowest bin, number of bins, first byte and checksum of each site; type of the counts."""
+        f = self.frame
+        if f.broken & {"low", "width", "lengths", "checks", "size"}:
+            nothing = np.zeros(self.sites, np.int64)
+            return nothing, nothing, np.append(nothing, 0), nothing, "<i8"
+        starts = np.concatenate([[0], np.cumsum(f["lengths"])])
+        kind = {1: "|u1", 2: "<u2", 4: "<u4", 8: "<i8"}[int(f["size"][0])]
+        return f["low"].astype(np.int64), f["width"].astype(np.int64), starts, f["checks"], kind
+
+    def _block(self, site: int) -> np.ndarray | None:
+        """Counts [bins, n] of one site; ``None`` where there are none or they are broken."""
+        _, width, starts, checks, kind = self._blocks
+        raw = self._bytes[starts[site] : starts[site + 1]]
+        if not width[site] or crc(raw) != checks[site]:
+            return None
+        return unsqueeze(raw, kind, (int(width[site]), len(self.index)))
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return self.frame["histograms"].tobytes()
+
+    def rows(self) -> list[Numbered]:
+        """All windows again. Cost: everything is decoded."""
+        number, sites = len(self.index), self.sites
+        sizes, bins, hits = self._sparse()
+        broken = self.frame.broken
+        if broken & {"reals", "counts"}:
+            empty = Summary.empty((sites, number))
+            reals = np.array([getattr(empty.moments, name) for name in REALS])
+            counts = np.zeros((len(COUNTS), sites, number), np.int64)
+        else:
+            reals, counts = self.frame["reals"], self.frame["counts"]
+        unknown = np.zeros((sites, number), bool)
+        bounded = unknown if "bounded" in broken else self.frame["bounded"]
+        metrics = [self.metric(key) for key in self.keys]
+        table = np.array(metrics).reshape(len(metrics), number, sites)
+        rows = []
+        for i, (serial, last, first, step, known) in enumerate(self.index.tolist()):
+            row = Row(
+                first=first, step=step, overhead=float(self.overhead[i]),
+                reals=reals[:, :known, i].copy(), counts=counts[:, :known, i].copy(),
+                bounded=bounded[:known, i].copy(),
+                sizes=sizes[i][:known], bins=bins[i], hits=hits[i],
+                keys=self.keys, metrics=table[:, i, :known].copy(), losses=self.losses[i],
+            )  # fmt: skip
+            rows.append(Numbered(serial, last, row))
+        return rows
+
+    def _sparse(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """Of each window: sizes [n, sites], bins and hits, as :class:`Row` keeps them."""
+        number, sites = len(self.index), self.sites
+        blocks = [self._block(site) for site in range(sites)]
+        found = [site for site, block in enumerate(blocks) if block is not None]
+        low = self._blocks[0]
+        dense = [np.zeros((0, number), np.uint8), *(b for b in blocks if b is not None)]
+        row_bins = [low[s] + np.arange(len(b)) for s, b in zip(found, dense[1:], strict=True)]
+        row_bin = np.concatenate([np.zeros(0, np.int64), *row_bins])
+        row_site = np.repeat(np.array(found, np.int64), [len(b) for b in dense[1:]])
+        counts = np.concatenate(dense).T  # [n, bins of all sites]
+        window, at = np.nonzero(counts)
+        ends = np.cumsum(np.bincount(window, minlength=number))[:-1]
+        sizes = np.zeros((number, sites), np.int64)
+        np.add.at(sizes, (window, row_site[at]), 1)
+        bins = np.split(row_bin[at].astype(np.uint16), ends)
+        return sizes.astype(np.uint16), bins, np.split(counts[window, at], ends)
+
+
+class Recent:
+    """The rows of the segment that was last asked for: who wants one wants its neighbour next."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Segment, list[Numbered]] | None = None
+
+    def rows(self, segment: Segment) -> list[Numbered]:
+        """Rows of a segment."""
+        if self._last is None or self._last[0] is not segment:
+            self._last = segment, segment.rows()
+        return self._last[1]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some windows of a segment, as a chunk of a run.
+
+    Args:
+        segment: where they are.
+        keep: int64[n], which of its windows.
+        recent: shared by the parts of a run.
+    """
+
+    segment: Segment
+    keep: np.ndarray
+    recent: Recent
+
+    @property
+    def first(self) -> np.ndarray:
+        return self.segment.index[self.keep, 2]
+
+    @property
+    def steps(self) -> np.ndarray:
+        return self.segment.index[self.keep, 3]
+
+    @property
+    def losses(self) -> np.ndarray:
+        return np.array([mean_loss(self.segment.losses[i]) for i in self.keep])
+
+    @property
+    def overhead(self) -> np.ndarray:
+        return self.segment.overhead[self.keep]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.segment.keys
+
+    def metric(self, key: str, sites: int) -> np.ndarray:
+        return widened(self.segment.metric(key)[self.keep], sites)
+
+    def histogram(self, site: int) -> np.ndarray:
+        return self.segment.histogram(site)[self.keep]
+
+    def summary(self, window: int) -> Summary:
+        return self.recent.rows(self.segment)[self.keep[window]].row.summary()

@@ -1,0 +1,283 @@
+"""Window: what is kept of some consecutive steps of all sites, and how two become one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+
+from shiftwatch.summaries.histogram import BINS, Histogram
+from shiftwatch.summaries.moments import Moments
+from shiftwatch.summaries.summary import Summary, Tallies
+
+#: Losses kept of a merged window; a window as it was measured keeps one per step.
+LOSSES = 64
+
+#: Names of the real and of the whole numbers that a summary holds per site, in order.
+REALS = tuple(f.name for f in fields(Moments) if f.name != "count")
+COUNTS = ("count", *(f.name for f in fields(Tallies)))
+
+
+@dataclass(frozen=True)
+class Window:
+    """Everything known of some consecutive optimizer steps.
+
+    Args:
+        first, step: first and last optimizer step, inclusive, counted from 0.
+        summary: shape ``(sites,)``; its units are not kept.
+        metrics: key to float64[sites], NaN where a metric does not apply.
+        losses: float64[steps of the window], NaN where unknown; may be empty. A merged
+            window keeps at most :data:`LOSSES`, each the mean of some consecutive steps.
+        overhead: share of the step time spent in shiftwatch, 0 to 1.
+    """
+
+    first: int
+    step: int
+    summary: Summary
+    metrics: Mapping[str, np.ndarray]
+    losses: np.ndarray
+    overhead: float
+
+    @property
+    def span(self) -> int:
+        """Number of steps from the first to the last."""
+        return self.step - self.first + 1
+
+    @cached_property
+    def row(self) -> Row:
+        """The window as it is kept, about a tenth of the size; made once."""
+        return Row.of(self)
+
+
+def merge(a: Window, b: Window) -> Window:
+    """Two adjacent windows as one, the older first.
+
+    Args:
+        a, b: windows over the same sites; the one with fewer sites is padded.
+
+    Returns:
+        Window over the steps of both. The summary is ``a + b``. A metric is the mean of
+        both, weighted by their steps and ignoring NaN: not what the merged summary would
+        give, for a metric is no sum. Losses are pooled evenly, to at most :data:`LOSSES`.
+
+    Example:
+        >>> def window(first: int, step: int, kl: float) -> Window:
+        ...     metrics = {"kl": np.array([kl])}
+        ...     return Window(first, step, Summary.empty((1,)), metrics, np.zeros(1), 0.0)
+        >>> both = merge(window(0, 0, 1.0), window(1, 3, 3.0))
+        >>> both.first, both.step, both.metrics["kl"].tolist()
+        (0, 3, [2.5])
+    """
+    sites = max(a.summary.shape[0], b.summary.shape[0])
+    keys = dict.fromkeys((*a.metrics, *b.metrics))
+    return Window(
+        first=min(a.first, b.first),
+        step=max(a.step, b.step),
+        summary=_plain(a.summary).padded(sites) + _plain(b.summary).padded(sites),
+        metrics={
+            key: weighted(
+                [widened(w.metrics[key], sites) for w in (a, b) if key in w.metrics],
+                [w.span for w in (a, b) if key in w.metrics],
+            )
+            for key in keys
+        },
+        losses=_pooled(a, b),
+        overhead=float(weighted([a.overhead, b.overhead], [a.span, b.span])),
+    )
+
+
+def widened(values: np.ndarray, sites: int) -> np.ndarray:
+    """Values of the first sites, NaN for the others: float64[..., sites]."""
+    missing = sites - values.shape[-1]
+    if missing <= 0:
+        return values
+    return np.concatenate([values, np.full((*values.shape[:-1], missing), np.nan)], axis=-1)
+
+
+def weighted(values: list[np.ndarray] | list[float], weights: list[int]) -> np.ndarray:
+    """Mean along the first axis, ignoring NaN: float64[...]; NaN where there is nothing else."""
+    table = np.asarray(values, float)
+    share = np.asarray(weights, float).reshape(-1, *[1] * (table.ndim - 1))
+    known = ~np.isnan(table)
+    share = share / (share * known).sum(0).clip(1e-300) * known
+    with np.errstate(invalid="ignore"):
+        mean = np.where(known, table * share, 0.0).sum(0)
+    return np.asarray(np.where(known.any(0), mean, np.nan))
+
+
+def mean_loss(losses: np.ndarray) -> float:
+    """Mean of the losses that are known; NaN where none is."""
+    known = losses[~np.isnan(losses)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _plain(summary: Summary) -> Summary:
+    return summary if summary.units is None else replace(summary, units=None)
+
+
+def _pooled(a: Window, b: Window) -> np.ndarray:
+    """Losses of both, each standing for about as many steps as any other."""
+    known = [w for w in (a, b) if w.losses.size]
+    stride = max([w.span / w.losses.size for w in known], default=1.0)
+    stride = max(stride, sum(w.span for w in known) / LOSSES)
+    return np.concatenate(
+        [np.zeros(0), *(_thinned(w.losses, max(1, int(w.span / stride))) for w in known)]
+    )
+
+
+def _thinned(losses: np.ndarray, number: int) -> np.ndarray:
+    if losses.size <= number:
+        return np.asarray(losses, float)
+    return np.array([mean_loss(part) for part in np.array_split(losses, number)])
+
+
+def narrow(values: np.ndarray) -> np.ndarray:
+    """The same numbers in the smallest type that holds each of them exactly.
+
+    Whole numbers go to uint8, uint16 or uint32 where they fit, else stay int64. Real
+    numbers go to float32 where every bit survives the way back, else stay float64.
+
+    Example:
+        >>> narrow(np.array([0, 300])).dtype, narrow(np.array([0.5, np.nan])).dtype
+        (dtype('uint16'), dtype('float32'))
+        >>> narrow(np.array([0.1])).dtype
+        dtype('float64')
+    """
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore", invalid="ignore"):
+            small = values.astype(np.float32)
+        exact = np.array_equal(small.astype(np.float64).view(np.int64), values.view(np.int64))
+        return small if exact else values
+    if not values.size:
+        return values.astype(np.uint8)
+    low, high = values.min(), values.max()
+    for kind in (np.uint8, np.uint16, np.uint32):
+        if low >= 0 and high <= np.iinfo(kind).max:
+            return values.astype(kind)
+    return values.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A window as it is kept: whole numbers narrowed, of histograms only what is not zero.
+
+    Args:
+        first, step, overhead: as of :class:`Window`.
+        reals: float[6, sites], the fields :data:`REALS` of the moments.
+        counts: int[7, sites], :data:`COUNTS`.
+        bounded: bool[sites].
+        sizes: uint16[sites], number of bins of each site that are not empty.
+        bins: uint16[sum of sizes], which these are, ascending within a site.
+        hits: int[sum of sizes], their counts.
+        keys: names of the metrics.
+        metrics: float[len(keys), sites].
+        losses: float64[any].
+    """
+
+    first: int
+    step: int
+    overhead: float
+    reals: np.ndarray
+    counts: np.ndarray
+    bounded: np.ndarray
+    sizes: np.ndarray
+    bins: np.ndarray
+    hits: np.ndarray
+    keys: tuple[str, ...]
+    metrics: np.ndarray
+    losses: np.ndarray
+
+    @classmethod
+    def of(cls, window: Window) -> Row:
+        """Row of a window.
+
+        Raises:
+            ValueError: where a metric has not one value per site.
+
+        Cost: one pass over the histograms.
+        """
+        summary = window.summary
+        (sites,) = summary.shape
+        for key, values in window.metrics.items():
+            if np.shape(values) != (sites,):
+                raise ValueError(
+                    f"metrics must hold one value per site, {sites} in this window; "
+                    f"{key!r} has shape {np.shape(values)}. Fill with NaN where it does not apply."
+                )
+        counts = summary.histogram.counts
+        at, bins = np.nonzero(counts)
+        return cls(
+            first=int(window.first),
+            step=int(window.step),
+            overhead=float(window.overhead),
+            reals=narrow(np.array([getattr(summary.moments, n) for n in REALS], np.float64)),
+            counts=narrow(
+                np.array([summary.count, *(getattr(summary.tallies, n) for n in COUNTS[1:])])
+            ),
+            bounded=np.array(summary.bounded, bool),
+            sizes=np.bincount(at, minlength=sites).astype(np.uint16),
+            bins=bins.astype(np.uint16),
+            hits=narrow(counts[at, bins]),
+            keys=tuple(window.metrics),
+            metrics=narrow(
+                np.array([*window.metrics.values()], np.float64).reshape(len(window.metrics), sites)
+            ),
+            losses=np.array(window.losses, np.float64).ravel(),
+        )
+
+    @property
+    def sites(self) -> int:
+        """Number of sites."""
+        return int(self.sizes.size)
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory, in bytes, but for some hundred of overhead."""
+        arrays = (getattr(self, f.name) for f in fields(self))
+        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """First bin of each site in ``bins`` and ``hits``: int64[sites + 1]."""
+        return np.concatenate([[0], np.cumsum(self.sizes, dtype=np.int64)])
+
+    def window(self) -> Window:
+        """The window again, exactly."""
+        values = self.metrics.astype(np.float64)
+        return Window(
+            first=self.first,
+            step=self.step,
+            summary=self.summary(),
+            metrics=dict(zip(self.keys, values, strict=True)),
+            losses=self.losses,
+            overhead=self.overhead,
+        )
+
+    def summary(self) -> Summary:
+        """The window's summary: shape ``(sites,)``."""
+        histogram = np.zeros((self.sites, BINS), np.int64)
+        histogram[np.repeat(np.arange(self.sites), self.sizes), self.bins] = self.hits
+        return assembled(self.reals, self.counts, histogram, self.bounded)
+
+    def histogram(self, site: int) -> np.ndarray:
+        """Counts of one site: int64[BINS]; zeros where the window does not know the site."""
+        counts = np.zeros(BINS, np.int64)
+        if site < self.sites:
+            part = slice(self.starts[site], self.starts[site + 1])
+            counts[self.bins[part]] = self.hits[part]
+        return counts
+
+
+def assembled(
+    reals: np.ndarray, counts: np.ndarray, histogram: np.ndarray, bounded: np.ndarray
+) -> Summary:
+    """Summary from its parts: numbers in the order of :data:`REALS` and :data:`COUNTS`."""
+    whole = counts.astype(np.int64)
+    return Summary(
+        moments=Moments(whole[0], *reals.astype(np.float64)),
+        tallies=Tallies(*whole[1:]),
+        histogram=Histogram(histogram),
+        bounded=bounded,
+    )
