@@ -1,0 +1,40 @@
+"""Advice: what to look at first, per kind of alert, usual causes in order."""
+
+from __future__ import annotations
+
+#: Kind to two or three sentences.
+ADVICE = {
+    "nonfinite": "Look at the inputs of this layer at that step: a division by zero, a logarithm "
+    "of zero or an overflow in half precision are usual. Lower the learning rate or clip the "
+    "gradient if the values had been growing; check the batch if they had not.",
+    "dead": "These units pass no gradient and will not come back by themselves. Usual causes are "
+    "a learning rate that was too high for a moment, a large negative bias, or a lost "
+    "normalisation; a lower rate, He initialisation or a leaky activation prevent it.",
+    "saturation": "The activation works in its flat part, where hardly any gradient passes. Look at "
+    "the scale of the weights and inputs before it: initialise smaller (Glorot), normalise before "
+    "the activation, or lower the learning rate.",
+    "mean_shift": "The layer's values moved by more than its weight updates explain. Look for "
+    "something that changed at that step: weights loaded or edited, a module switched between "
+    "training and evaluation, a changed preprocessing.",
+    "variance_shift": "The layer's scale changed by more than its weight updates explain. Look for "
+    "something that changed at that step: input scaling, weights loaded or edited, dropout or "
+    "normalisation switched.",
+    "distribution_shift": "The shape of the layer's distribution changed. Compare the histograms "
+    "before and after in the report, and look for a change of data, masking or activation.",
+    "exploding": "Values grow faster than training can use. Lower the learning rate, clip the "
+    "gradient, or add a normalisation before this layer; check the initialisation if it began early.",
+    "vanishing": "Hardly any signal is left here. Look for saturated or dead layers behind it, a "
+    "scale that was lost, or an initialisation too small for the depth; residual connections and "
+    "normalisation are the usual cures.",
+    "batchnorm": "Training and evaluation see different normalisations. Check momentum and batch "
+    "size, and whether the running averages were collected on the same kind of data.",
+    "frozen": "The weight gets a gradient and does not move. Check that the optimizer holds this "
+    "very parameter (was the model rebuilt after the optimizer?) and that it is not detached.",
+    "update": "The optimizer's step is out of line with its own history. Look at the learning rate "
+    "schedule, gradient clipping, and the batch of that step; go back to the last checkpoint if "
+    "units died or values exploded after it.",
+    "collapse": "Different samples now give (almost) the same values. Look for constant batches, a "
+    "layer whose weights went to zero, or a representation that collapsed.",
+    "corruption": "A weight changed and no optimizer step explains it. Look for code that writes "
+    "into parameters (loading, re-initialising, clipping), and for a hardware fault if there is none.",
+}

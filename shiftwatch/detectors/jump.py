@@ -1,0 +1,155 @@
+"""Jump: a level that leaves its recent place at once, and stays away.
+
+Training is never at rest, so a level is compared with where it was a moment ago, and the
+difference with how much this level usually moves in that time. That whitens most of the
+autocorrelation that ruins ordinary charts, and learns each site's own noise: batch size,
+sampling, healthy drift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class JumpState(NamedTuple):
+    """What is remembered of each series.
+
+    Attributes:
+        n: int64[...], values seen.
+        levels: float64[lag, ...], the latest values.
+        moves: float64[memory, ...], sizes of the latest differences.
+        scale: float64[...], robust scale of the differences, refreshed every few values.
+        since: int64[...], time of a jump that waits to be confirmed; -1 for none.
+        place: float64[...], level before that jump.
+        score: float64[...], size of that jump in scales, signed.
+    """
+
+    n: np.ndarray
+    levels: np.ndarray
+    moves: np.ndarray
+    scale: np.ndarray
+    since: np.ndarray
+    place: np.ndarray
+    score: np.ndarray
+
+
+class Jumped(NamedTuple):
+    """Outcome of one update.
+
+    Attributes:
+        fired: bool[...], a jump is confirmed by this value.
+        since: int64[...], time at which it happened (where fired).
+        change: float64[...], difference to the level before it (where fired), else the newest one.
+        score: float64[...], the difference in scales: at the jump where fired, else of this value.
+    """
+
+    fired: np.ndarray
+    since: np.ndarray
+    change: np.ndarray
+    score: np.ndarray
+
+
+@dataclass(frozen=True)
+class Jump:
+    """Fires where a value differs from the median of the last ``lag`` by more than
+    ``limit`` robust scales and more than ``floor``, and the next ones still do.
+
+    Args:
+        limit: in robust scales of the series' own differences.
+        floor: smallest change of practical importance, in the value's units.
+        lag: values whose median is the level before.
+        memory: differences from which the scale is learnt; until half of them are seen,
+            ``prior`` is the scale: that is the burn-in.
+        prior: scale to begin with, in the value's units.
+        least: smallest scale believed, in the value's units: the sampling noise.
+        patience: values that must confirm a jump; 0 fires at once.
+
+    The scale is 1.4826 times the median size of the differences: the standard deviation
+    if they are Gaussian, hardly moved by a few outliers. ``inflate`` in ``update`` widens
+    it where the change has an explanation (a larger weight update).
+    """
+
+    limit: float = 8.0
+    floor: float | np.ndarray = 0.5
+    lag: int = 8
+    memory: int = 64
+    prior: float | np.ndarray = 0.25
+    least: float | np.ndarray = 0.02
+    patience: int = 1
+
+    def init(self, shape: tuple[int, ...]) -> JumpState:
+        """State before the first value."""
+        return JumpState(
+            n=np.zeros(shape, np.int64),
+            levels=np.full((self.lag, *shape), np.nan),
+            moves=np.full((self.memory, *shape), np.asarray(self.prior) / 1.4826),
+            scale=np.full(shape, self.prior),
+            since=np.full(shape, -1, np.int64),
+            place=np.full(shape, np.nan),
+            score=np.zeros(shape),
+        )
+
+    def update(
+        self, state: JumpState, value: np.ndarray, time: int, inflate: np.ndarray | float = 1.0
+    ) -> tuple[JumpState, Jumped]:
+        """Next state, and what this value means.
+
+        Args:
+            value: float64[...], NaN where not seen.
+            time: of this value; what ``since`` reports.
+            inflate: at least 1, by how much the scale is widened now.
+        """
+        seen = np.isfinite(value)
+        first = seen & (state.n == 0)
+        levels = np.where(first, value, state.levels)
+        place = _median(levels)
+        with np.errstate(invalid="ignore"):
+            move = value - place
+            score = move / (state.scale * inflate)
+            waiting = seen & (state.since >= 0)
+            change = np.where(waiting, value - state.place, move)
+            held = waiting & (np.abs(change) >= self.floor)
+            held &= np.sign(change) == np.sign(state.score)
+            fresh = seen & (state.since < 0) & ~first
+            fresh &= (np.abs(score) > self.limit) & (np.abs(move) >= self.floor)
+        ripe = held & (time - state.since >= self.patience)
+        if self.patience == 0:
+            ripe = fresh
+        since = np.where(fresh, time, np.where(held & ~ripe, state.since, np.where(seen, -1, state.since)))
+        fired_since = np.where(fresh, time, state.since)
+        fired_score = np.where(fresh, score, state.score)
+
+        row = state.n % self.lag
+        slot = np.arange(self.lag).reshape(-1, *([1] * value.ndim)) == row
+        levels = np.where(slot & seen, value, levels)
+        levels = np.where(ripe, value, levels)  # a confirmed jump is the new place
+        learn = seen & ~first & (state.since < 0) & ~fresh
+        slot = np.arange(self.memory).reshape(-1, *([1] * value.ndim)) == state.n % self.memory
+        moves = np.where(slot & learn, np.abs(move), state.moves)
+        state = JumpState(
+            n=state.n + seen,
+            levels=levels,
+            moves=moves,
+            scale=state.scale,
+            since=since,
+            place=np.where(fresh, place, state.place),
+            score=np.where(fresh, score, state.score),
+        )
+        return state, Jumped(ripe, fired_since, change, np.where(ripe, fired_score, score))
+
+    def refresh(self, state: JumpState) -> JumpState:
+        """State with the scale learnt anew from the differences; call every few values.
+
+        Cost: one median over ``memory`` values per series, much more than an update.
+        """
+        return state._replace(scale=np.maximum(1.4826 * _median(state.moves), self.least))
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Median over the first axis of an even number of rows; without np.median's overhead."""
+    ordered = np.sort(values, axis=0)
+    half = len(ordered) // 2
+    return np.asarray((ordered[half - 1] + ordered[half]) / 2)

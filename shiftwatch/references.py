@@ -1,0 +1,147 @@
+"""References: which window counts as normal when a divergence is taken.
+
+``first``     each site's first window: how far has training come?
+``previous``  the window before: how fast does it move now?
+``decayed``   an exponentially fading mixture of all windows so far.
+``SavedRun``  the same steps of a good run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import numpy as np
+
+from shiftwatch.run import Run
+from shiftwatch.sites import Sites
+from shiftwatch.summaries import Histogram, Moments, Summary, Tallies
+
+
+class Reference(Protocol):
+    """A frozen choice; what it remembers is a Summary over all sites."""
+
+    def of(self, kept: Summary, current: Summary, sites: Sites, step: int) -> Summary:
+        """What ``current`` is to be compared with: shape (sites,), empty where unknown."""
+
+    def keep(self, kept: Summary, current: Summary) -> Summary:
+        """What is remembered after ``current``."""
+
+
+@dataclass(frozen=True)
+class First:
+    """Each site's first window."""
+
+    def of(self, kept: Summary, current: Summary, sites: Sites, step: int) -> Summary:
+        """The first window; for a site that is new, the current one itself."""
+        return self.keep(kept, current)
+
+    def keep(self, kept: Summary, current: Summary) -> Summary:
+        """The first window, once there is one."""
+        return chosen(kept.count > 0, kept, current)
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The window before."""
+
+    def of(self, kept: Summary, current: Summary, sites: Sites, step: int) -> Summary:
+        """The last window in which each site was seen."""
+        return chosen(kept.count > 0, kept, current)
+
+    def keep(self, kept: Summary, current: Summary) -> Summary:
+        """The current window where the site was seen."""
+        return chosen(current.count > 0, current, kept)
+
+
+@dataclass(frozen=True)
+class Decayed:
+    """All windows so far, each older one at ``rate`` of the weight of the next.
+
+    Args:
+        rate: 0 … 1; at 0.9 about the last ten windows count.
+
+    Raises:
+        ValueError: for a rate outside 0 … 1.
+    """
+
+    rate: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate < 1:
+            raise ValueError(f"rate must lie between 0 and 1; got {self.rate}. Try 0.9.")
+
+    def of(self, kept: Summary, current: Summary, sites: Sites, step: int) -> Summary:
+        """The fading mixture up to the window before."""
+        return chosen(kept.count > 0, kept, current)
+
+    def keep(self, kept: Summary, current: Summary) -> Summary:
+        """The mixture with the current window in it; counts are rounded to whole numbers."""
+        faded = Summary(
+            Moments(
+                *(
+                    _faded(getattr(kept.moments, f.name), self.rate)
+                    if f.name in ("count", "m2", "m3", "m4")
+                    else getattr(kept.moments, f.name)
+                    for f in fields(Moments)
+                )
+            ),
+            Tallies(*(_faded(getattr(kept.tallies, f.name), self.rate) for f in fields(Tallies))),
+            Histogram(_faded(kept.histogram.counts, self.rate)),
+            kept.bounded,
+        )
+        return faded + replace(current, units=None)
+
+
+class SavedRun:
+    """The same steps of a good run, layers matched by name.
+
+    Args:
+        run: read back with ``shiftwatch.open``.
+
+    Raises:
+        ValueError: where the run holds no window.
+    """
+
+    def __init__(self, run: Run) -> None:
+        if not len(run):
+            raise ValueError(
+                f"The reference run {run.path} holds no window yet. Choose a run that got further."
+            )
+        self.run = run
+        self._window = -1
+        self._summary = Summary.empty((0,))
+
+    def of(self, kept: Summary, current: Summary, sites: Sites, step: int) -> Summary:
+        """The good run's window nearest to ``step``; empty for sites that it does not have."""
+        window = int(np.argmin(np.abs(self.run.steps - step)))
+        if window != self._window:
+            self._window, self._summary = window, self.run.summary(window)
+        there = {site: i for i, site in enumerate(self.run.sites)}
+        index = np.array([there.get(site, -1) for site in sites.all], np.int64)
+        padded = self._summary.padded(len(self.run.sites) + 1)  # the last one is empty
+        return padded[index]
+
+    def keep(self, kept: Summary, current: Summary) -> Summary:
+        """Nothing to remember."""
+        return kept
+
+
+def chosen(mask: np.ndarray, a: Summary, b: Summary) -> Summary:
+    """Site by site ``a`` where the mask holds, else ``b``; without units."""
+
+    def pick(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.where(mask.reshape(-1, *[1] * (left.ndim - 1)), left, right)
+
+    groups = (
+        type(left)(*(pick(getattr(left, f.name), getattr(right, f.name)) for f in fields(left)))
+        for left, right in (
+            (a.moments, b.moments), (a.tallies, b.tallies), (a.histogram, b.histogram)
+        )
+    )  # fmt: skip
+    return Summary(*groups, bounded=np.where(mask, a.bounded, b.bounded))
+
+
+def _faded(values: np.ndarray, rate: float) -> np.ndarray:
+    scaled = values * rate
+    return np.rint(scaled).astype(values.dtype) if values.dtype.kind == "i" else scaled

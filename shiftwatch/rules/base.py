@@ -1,0 +1,102 @@
+"""What a rule gets to see, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from shiftwatch.frame import Frame
+from shiftwatch.sites import Sites
+from shiftwatch.source import Batch
+from shiftwatch.summaries import Summary, Units
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything known after a batch of steps.
+
+    Args:
+        sites: the table of sites; all columns below are its columns.
+        frame: every site at every step.
+        batch: learning rate, optimizer steps, weights changed from outside.
+        summary: the batch as one window, without units: shape (sites,).
+        units: activity of all units over the run so far.
+        metrics: key to float64[sites], the window against its reference.
+        losses: float64[T].
+        given: bool[T], whether the step's loss was given at all.
+        update: float64[T, sites], relative size of the newest update: rms of the update over
+            rms of the weight, at the update's column; NaN elsewhere and where not seen.
+        explained: float64[T], at least 1: how much larger than usual the weight updates of
+            the last steps were, hence how much more drift they explain.
+    """
+
+    sites: Sites
+    frame: Frame
+    batch: Batch
+    summary: Summary
+    units: Units
+    metrics: Mapping[str, np.ndarray]
+    losses: np.ndarray
+    given: np.ndarray
+    update: np.ndarray
+    explained: np.ndarray
+
+
+class Firing(NamedTuple):
+    """A condition begins at a site.
+
+    Attributes:
+        step: at which the condition began.
+        column: the site.
+        kind: as in ``Alert``.
+        severity: as in ``Alert``.
+        metric: key of what crossed.
+        value, limit: of that metric.
+        text: how much, against what.
+        score: strength, to rank sites that fire together.
+    """
+
+    step: int
+    column: int
+    kind: str
+    severity: str
+    metric: str
+    value: float
+    limit: float
+    text: str
+    score: float
+
+
+class Verdict(NamedTuple):
+    """Outcome of a rule on a batch: its next state, what began, and where it still holds."""
+
+    state: Any
+    firings: list[Firing]
+    active: np.ndarray
+
+
+class Judge(Protocol):
+    """A rule: frozen configuration, state outside, every site judged in one call."""
+
+    def init(self, sites: int) -> Any:
+        """State before the first batch, for so many sites."""
+
+    def update(self, state: Any, evidence: Evidence) -> Verdict:
+        """Judge a batch. ``state`` has the right number of sites."""
+
+
+def grown(state: Any, fresh: Any) -> Any:
+    """A state of fewer sites, put into the leading part of a fresh one of more.
+
+    Both are NamedTuples (nested ones too) of arrays and numbers.
+    """
+    if isinstance(fresh, tuple):
+        return type(fresh)(*(grown(a, b) for a, b in zip(state, fresh, strict=True)))
+    if not isinstance(fresh, np.ndarray) or state.shape == fresh.shape:
+        return state
+    result = fresh.copy()
+    result[tuple(slice(0, n) for n in state.shape)] = state
+    return result

@@ -1,0 +1,131 @@
+"""Gradient: output gradients that explode, or that vanish while the others do not.
+
+Gradients fall by orders of magnitude as a net learns, all layers together. So a rise is
+judged on its own, and a fall only against the median of all layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from shiftwatch.detectors import Jump
+from shiftwatch.detectors.jump import JumpState
+from shiftwatch.rules.base import Evidence, Firing, Verdict
+
+_OWN, _RELATIVE = range(2)
+
+
+class GradientState(NamedTuple):
+    """Attributes: jump: [..., sites, 2]; last: float64[sites], latest log2 rms; until: int64[sites];
+    profiled: bool, whether the profile over depth was judged.
+    """
+
+    jump: JumpState
+    last: np.ndarray
+    until: np.ndarray
+    profiled: np.ndarray
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Exploding and vanishing gradients.
+
+    Args:
+        limit: in robust scales of the site's own moves.
+        octaves: change that matters, in octaves: 6.64 is a factor of 100.
+        profile: smallest ratio of the first layer's gradient to the last layer's at the
+            start; under it the net is born with vanishing gradients (Glorot & Bengio 2010).
+        memory: steps after which a new level is the normal one.
+    """
+
+    limit: float = 8.0
+    octaves: float = 6.64
+    profile: float = 1e-5
+    memory: int = 256
+
+    @property
+    def _jump(self) -> Jump:
+        return Jump(limit=self.limit, floor=self.octaves, prior=0.8, least=0.05, memory=32)
+
+    def init(self, sites: int) -> GradientState:
+        """Nothing seen."""
+        return GradientState(
+            self._jump.init((sites, 2)),
+            np.full(sites, np.nan),
+            np.full(sites, -1, np.int64),
+            np.zeros(1, bool),
+        )
+
+    def update(self, state: GradientState, evidence: Evidence) -> Verdict:
+        """Judge the batch step by step, all sites at once."""
+        frame, sites = evidence.frame, evidence.sites
+        watched = sites.mask("gradient", train=True)
+        if not watched.any():
+            return Verdict(state, [], np.zeros(len(sites), bool))
+        jump = self._jump
+        inner, last, until = jump.refresh(state.jump), state.last, state.until
+        firings: list[Firing] = []
+        for t, step in enumerate(frame.steps.tolist()):
+            rms = np.where(watched, frame.rms[t], np.nan)
+            with np.errstate(divide="ignore"):
+                level = np.log2(np.maximum(rms, 1e-30))
+            last = np.where(np.isfinite(level), level, last)
+            common = float(np.nanmedian(last)) if np.isfinite(last).any() else 0.0
+            inner, out = jump.update(inner, np.stack([level, level - common], -1), step)
+            for column, which in np.argwhere(out.fired).tolist():
+                change = float(out.change[column, which])
+                if (which == _OWN) != (change > 0):
+                    continue
+                until[column] = step + self.memory
+                firings.append(
+                    Firing(
+                        step=int(out.since[column, which]),
+                        column=column,
+                        kind="exploding" if change > 0 else "vanishing",
+                        severity="warning",
+                        metric="rms",
+                        value=float(rms[column]),
+                        limit=float(rms[column] * 2.0 ** (np.sign(change) * self.octaves - change)),
+                        text=f"gradient {'grew' if change > 0 else 'fell'} ×{2 ** abs(change):.3g} "
+                        + ("within a few steps" if change > 0 else "against the other layers"),
+                        score=abs(change) / self.octaves,
+                    )
+                )
+            until = np.where(step >= until, -1, until)
+        profiled = state.profiled
+        if not profiled[0] and frame.steps.size and frame.steps[-1] >= 15:
+            profiled = np.ones(1, bool)
+            firings += self._profile(evidence, last, watched)
+        return Verdict(GradientState(inner, last, until, profiled), firings, until >= 0)
+
+    def _profile(self, evidence: Evidence, last: np.ndarray, watched: np.ndarray) -> list[Firing]:
+        """Whether the gradient reaches the first layers at all, judged once at the start."""
+        sites = evidence.sites
+        weighted = [
+            c
+            for c in np.flatnonzero(watched & np.isfinite(last)).tolist()
+            if sites.layers[sites.all[c].layer].parameters and not sites.all[c].part
+        ]
+        weighted.sort(key=lambda c: int(sites.order[c]))
+        if len(weighted) < 3:
+            return []
+        first, final = weighted[0], weighted[-1]
+        ratio = 2.0 ** float(last[first] - last[final])
+        if not 0 < ratio < self.profile or last[final] <= np.log2(1e-30):
+            return []
+        return [
+            Firing(
+                step=int(evidence.frame.steps[-1]),
+                column=first,
+                kind="vanishing",
+                severity="warning",
+                metric="rms",
+                value=2.0 ** float(last[first]),
+                limit=self.profile * 2.0 ** float(last[final]),
+                text=f"gradient is {ratio:.2g} of the last layer's from the start",
+                score=float(np.log2(self.profile / ratio)) + 1,
+            )
+        ]

@@ -1,0 +1,109 @@
+"""Non-finite: NaN and Inf, at once, without burn-in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from shiftwatch.records import INPUT
+from shiftwatch.rules.base import Evidence, Firing, Verdict
+
+
+class NonfiniteState(NamedTuple):
+    """Attributes: until: int64[sites]; masked: bool[sites], inputs that carry -Inf from the
+    start, as attention masks do; loss: int64[1], steps left until a loss is reported again.
+    """
+
+    until: np.ndarray
+    masked: np.ndarray
+    seen: np.ndarray
+    loss: np.ndarray
+
+
+@dataclass(frozen=True)
+class Nonfinite:
+    """NaN or Inf in any sample.
+
+    Gradients under a loss scaler overflow now and then, and the scaler skips that step: a
+    gradient counts only where the optimizer stepped all the same. A -Inf in the model's
+    input from its first step on is a mask, not a fault.
+
+    Args:
+        memory: steps for which the condition holds after the last non-finite value.
+    """
+
+    memory: int = 64
+
+    def init(self, sites: int) -> NonfiniteState:
+        """Nothing seen."""
+        return NonfiniteState(
+            np.full(sites, -1, np.int64),
+            np.zeros(sites, bool),
+            np.zeros(sites, bool),
+            np.zeros(1, np.int64),
+        )
+
+    def update(self, state: NonfiniteState, evidence: Evidence) -> Verdict:
+        """Judge the batch; the first step with a non-finite value is the one reported."""
+        frame, sites = evidence.frame, evidence.sites
+        steps = frame.steps
+        bad = frame.nonfinite > 0
+        bad[:, sites.mask("gradient")] &= evidence.batch.stepped[:, None]
+        tallies = evidence.summary.tallies
+        inputs = np.array([s.layer == INPUT for s in sites.all], bool)
+        fresh = (frame.count.sum(0) > 0) | bad.any(0)
+        only_minus = (tallies.neginf > 0) & (tallies.nan + tallies.posinf == 0)
+        masked = state.masked | (fresh & ~state.seen & inputs & only_minus)
+        bad &= ~(masked & only_minus)
+        hit = bad.any(0)
+        begins = hit & (state.until < 0)
+        firings = []
+        for column in np.flatnonzero(begins).tolist():
+            row = int(np.argmax(bad[:, column]))
+            number = int(frame.nonfinite[row, column])
+            share = number / max(number + float(frame.count[row, column]), 1.0)
+            firings.append(
+                Firing(
+                    step=int(steps[row]),
+                    column=column,
+                    kind="nonfinite",
+                    severity="critical",
+                    metric="nonfinite",
+                    value=share,
+                    limit=0.0,
+                    text=f"{share:.2%} of the sampled values are NaN or Inf",
+                    score=1.0 + share,
+                )
+            )
+        last = int(steps[-1]) if steps.size else 0
+        until = np.where(hit, last + self.memory, np.where(last >= state.until, -1, state.until))
+        loss = state.loss
+        broken = np.isinf(evidence.losses) | (np.isnan(evidence.losses) & evidence.given)
+        if broken.any() and loss[0] <= 0 and not hit.any() and not (until >= 0).any():
+            firings += self._loss(evidence, int(np.argmax(broken)))
+        loss = np.array([self.memory if broken.any() else max(0, int(loss[0]) - steps.size)])
+        return Verdict(
+            NonfiniteState(until, masked, state.seen | fresh, loss), firings, until >= 0
+        )
+
+    def _loss(self, evidence: Evidence, row: int) -> list[Firing]:
+        """A non-finite loss that no sample shows: reported at the last layer."""
+        outputs = np.flatnonzero(evidence.sites.mask("output", train=True))
+        if not outputs.size:
+            return []
+        column = int(outputs[np.argmax(evidence.sites.order[outputs])])
+        return [
+            Firing(
+                step=int(evidence.frame.steps[row]),
+                column=column,
+                kind="nonfinite",
+                severity="critical",
+                metric="loss",
+                value=float("nan"),
+                limit=0.0,
+                text="the loss is NaN or Inf, though no sampled value is",
+                score=1.0,
+            )
+        ]

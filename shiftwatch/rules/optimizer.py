@@ -1,0 +1,233 @@
+"""Optimizer: steps out of line with their own history, weights that stand still, and
+weights that change though no optimizer touched them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from shiftwatch.detectors import Jump
+from shiftwatch.detectors.jump import JumpState
+from shiftwatch.rules.base import Evidence, Firing, Verdict
+
+
+class OptimizerState(NamedTuple):
+    """Attributes: jump: of log2(update / learning rate), [..., sites]; most: float64[sites],
+    largest relative update so far, slowly forgotten; seen: int64[sites]; still: int64[sites],
+    steps without any change; moved: bool[sites]; tampered: int64[sites], how often a weight
+    was changed from outside; rate: float64[1], largest learning rate; until: int64[sites].
+    """
+
+    jump: JumpState
+    most: np.ndarray
+    seen: np.ndarray
+    still: np.ndarray
+    moved: np.ndarray
+    tampered: np.ndarray
+    rate: np.ndarray
+    until: np.ndarray
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Update, frozen and corruption.
+
+    Args:
+        limit: of log2(update / learning rate), in robust scales of its own moves.
+        octaves: change of the same that matters: 3.32 is a factor of ten.
+        growth: an update this many times the largest so far is out of line whatever the
+            learning rate says, …
+        size: … provided that it is at least this share of the weight; healthy is about 1e-3.
+        patience: optimizer steps without any change after which a weight that got a
+            gradient counts as frozen.
+        tamper: smallest relative change of a weight from outside that matters.
+        memory: steps for which a condition holds.
+    """
+
+    limit: float = 8.0
+    octaves: float = 3.32
+    growth: float = 10.0
+    size: float = 0.05
+    patience: int = 24
+    tamper: float = 0.01
+    memory: int = 128
+
+    @property
+    def _jump(self) -> Jump:
+        return Jump(limit=self.limit, floor=self.octaves, prior=0.7, least=0.05)
+
+    def init(self, sites: int) -> OptimizerState:
+        """Nothing seen."""
+        return OptimizerState(
+            jump=self._jump.init((sites,)),
+            most=np.zeros(sites),
+            seen=np.zeros(sites, np.int64),
+            still=np.zeros(sites, np.int64),
+            moved=np.zeros(sites, bool),
+            tampered=np.zeros(sites, np.int64),
+            rate=np.zeros(1),
+            until=np.full(sites, -1, np.int64),
+        )
+
+    def update(self, state: OptimizerState, evidence: Evidence) -> Verdict:
+        """Judge the batch step by step, all sites at once."""
+        batch, sites = evidence.batch, evidence.sites
+        updates = sites.mask("update", train=True)
+        jump = self._jump
+        inner = jump.refresh(state.jump)
+        most, seen, still, moved = state.most, state.seen, state.still, state.moved
+        tampered, until = state.tampered.copy(), state.until.copy()
+        rate_most = float(state.rate[0])
+        firings: list[Firing] = []
+        for t, step in enumerate(batch.steps.tolist()):
+            firings += self._tampering(evidence, t, step, tampered, until)
+            if not updates.any() or not batch.stepped[t]:
+                continue
+            u = np.where(updates, evidence.update[t], np.nan)
+            rate = float(batch.learning_rate[t])
+            rate_most = max(rate_most, rate) if np.isfinite(rate) else rate_most
+            scale = rate if np.isfinite(rate) and rate > 0 else 1.0
+            with np.errstate(divide="ignore", invalid="ignore"):
+                level = np.where(u > 0, np.log2(u / scale), np.nan)
+            inner, out = jump.update(inner, level, step)
+            known = np.isfinite(u)
+            large = known & (seen >= 16) & (most > 0) & (u >= self.growth * most) & (u >= self.size)
+            odd = out.fired & (out.change > 0) & (u >= self.size / 50)
+            firings += self._steps(evidence, u, most, large, odd, out.change, out.since, step)
+            until = np.where(large | odd, step + self.memory, until)
+            most = np.where(known, np.maximum(u, most * 0.9997), most)
+            seen = seen + known
+            idle = known & (u == 0)
+            live = not np.isfinite(rate) or rate > 1e-3 * rate_most
+            still = np.where(idle & live, still + 1, np.where(known & ~idle, 0, still))
+            moved = moved | (known & (u > 0))
+            firings += self._frozen(evidence, still, moved, until, updates, step)
+        until = np.where((until >= 0) & (batch.steps[-1:].max(initial=0) >= until), -1, until)
+        state = OptimizerState(
+            inner, most, seen, still, moved, tampered, np.array([rate_most]), until
+        )
+        return Verdict(state, firings, until >= 0)
+
+    def _steps(
+        self,
+        evidence: Evidence,
+        u: np.ndarray,
+        most: np.ndarray,
+        large: np.ndarray,
+        odd: np.ndarray,
+        change: np.ndarray,
+        since: np.ndarray,
+        step: int,
+    ) -> list[Firing]:
+        """Updates that are out of line: against all history, or against the learning rate."""
+        found = []
+        for column in np.flatnonzero(large | odd).tolist():
+            if large[column]:
+                text = f"one update moved the weights by {u[column]:.2g} of their size, "
+                text += f"×{u[column] / most[column]:.3g} the largest so far"
+                score, began, limit = u[column] / most[column], step, self.growth * most[column]
+            else:
+                factor = 2 ** float(change[column])
+                text = f"updates grew ×{factor:.3g} at the same learning rate"
+                score, began = factor, int(since[column])
+                limit = u[column] * 2 ** (self.octaves - float(change[column]))
+            found.append(
+                Firing(
+                    step=began,
+                    column=column,
+                    kind="update",
+                    severity="critical" if u[column] >= 1 else "warning",
+                    metric="relative_update",
+                    value=float(u[column]),
+                    limit=float(limit),
+                    text=text,
+                    score=float(np.log2(score)),
+                )
+            )
+        return found
+
+    def _frozen(
+        self,
+        evidence: Evidence,
+        still: np.ndarray,
+        moved: np.ndarray,
+        until: np.ndarray,
+        updates: np.ndarray,
+        step: int,
+    ) -> list[Firing]:
+        """Weights that moved before and stand still now, or a whole model that never moved."""
+        due = updates & (still == self.patience)
+        whole = bool(updates.any() and (still[updates] >= self.patience).all() and not moved.any())
+        due &= moved | whole
+        if not due.any():
+            return []
+        found = []
+        gradients = _gradient_by_layer(evidence)
+        for column in np.flatnonzero(due).tolist():
+            layer = evidence.sites.all[column].layer
+            if gradients.get(layer, 0.0) <= 0:
+                continue
+            until[column] = step + self.memory
+            found.append(
+                Firing(
+                    step=step - self.patience + 1,
+                    column=column,
+                    kind="frozen",
+                    severity="warning",
+                    metric="relative_update",
+                    value=0.0,
+                    limit=0.0,
+                    text=f"gets a gradient and has not moved for {self.patience} optimizer steps",
+                    score=1.0,
+                )
+            )
+        return found
+
+    def _tampering(
+        self, evidence: Evidence, t: int, step: int, tampered: np.ndarray, until: np.ndarray
+    ) -> list[Firing]:
+        """Weights changed outside the optimizer: one layer is a corruption, all are an event."""
+        batch, sites = evidence.batch, evidence.sites
+        change = batch.tampered[t]
+        touched = np.flatnonzero(np.nan_to_num(change) > 0)
+        if not touched.size:
+            return []
+        usual = tampered[touched] >= 3  # clipping and the like: part of this training
+        tampered[touched] += 1
+        known = {sites.all[c].layer for c in np.flatnonzero(np.isfinite(change))}
+        layers = {sites.all[c].layer for c in touched.tolist()}
+        if len(layers) * 2 > len(known) and len(known) > 1:
+            return []  # the whole model was replaced: loaded, swapped, averaged
+        found = []
+        for column in touched[~usual].tolist():
+            if change[column] < self.tamper:
+                continue
+            until[column] = step + self.memory
+            found.append(
+                Firing(
+                    step=step,
+                    column=column,
+                    kind="corruption",
+                    severity="critical",
+                    metric="unexplained_change",
+                    value=float(change[column]),
+                    limit=self.tamper,
+                    text=f"weights changed by {change[column]:.2g} of their size outside the optimizer",
+                    score=float(change[column] / self.tamper),
+                )
+            )
+        return found
+
+
+def _gradient_by_layer(evidence: Evidence) -> dict[str, float]:
+    """Largest output gradient of each layer in this batch."""
+    found: dict[str, float] = {}
+    for column in np.flatnonzero(evidence.sites.mask("gradient", train=True)).tolist():
+        rms = evidence.frame.rms[:, column]
+        known = rms[np.isfinite(rms)]
+        if known.size:
+            layer = evidence.sites.all[column].layer
+            found[layer] = max(found.get(layer, 0.0), float(known.max()))
+    return found

@@ -1,0 +1,89 @@
+"""Shape: the histogram changes though mean and standard deviation may not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from shiftwatch.detectors import Jump
+from shiftwatch.detectors.jump import JumpState
+from shiftwatch.divergences import debiased
+from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.summaries import Summary
+
+
+class ShapeState(NamedTuple):
+    """Attributes: jump: of the divergence between windows; until: int64[sites]."""
+
+    jump: JumpState
+    until: np.ndarray
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Jensen-Shannon divergence between successive windows, against its own history.
+
+    A lasting change shows in one window only: the next is compared with the changed one.
+    So one window fires, and the limits are wide.
+
+    Args:
+        limit: in robust scales of the site's own divergences.
+        js: smallest divergence that matters, in nats; ln 2 is the largest possible.
+        plain: change of the mean in standard deviations, or half that of the logarithm of
+            the variance, above which the change is a shift and not one of shape.
+        memory: steps for which the condition holds.
+    """
+
+    limit: float = 12.0
+    js: float = 0.15
+    plain: float = 0.3
+    memory: int = 64
+
+    @property
+    def _jump(self) -> Jump:
+        return Jump(
+            limit=self.limit, floor=self.js, memory=16, prior=0.02, least=0.004, patience=0
+        )
+
+    def init(self, sites: int) -> ShapeState:
+        """Nothing seen."""
+        return ShapeState(self._jump.init((sites,)), np.full(sites, -1, np.int64))
+
+    def update(self, state: ShapeState, evidence: Evidence) -> Verdict:
+        """Judge the window against the one before it."""
+        sites = evidence.sites
+        watched = sites.mask("output", "input", train=True)
+        step = int(evidence.frame.steps[-1])
+        value = np.where(watched, evidence.metrics["js_step"], np.nan)
+        jump = self._jump
+        inner = jump.refresh(state.jump)
+        young = inner.n < 6
+        inner, out = jump.update(inner, value, step, evidence.explained.max(initial=1.0))
+        with np.errstate(invalid="ignore"):
+            plain = np.abs(evidence.metrics["mean_step"]) > self.plain
+            plain |= np.abs(evidence.metrics["variance_step"]) > 2 * self.plain
+        fired = out.fired & (out.change > 0) & ~young & ~plain
+        until = np.where(fired, step + self.memory, state.until)
+        firings = [
+            Firing(
+                step=int(evidence.frame.steps[0]),
+                column=column,
+                kind="distribution_shift",
+                severity="warning",
+                metric="js",
+                value=float(value[column]),
+                limit=self.js,
+                text=f"js {value[column]:.2g} against the window before (limit {self.js:.2g})",
+                score=float(value[column] / self.js),
+            )
+            for column in np.flatnonzero(fired).tolist()
+        ]
+        until = np.where((until >= 0) & (step >= until), -1, until)
+        return Verdict(ShapeState(inner, until), firings, until >= 0)
+
+
+def step_divergence(current: Summary, before: Summary) -> np.ndarray:
+    """Jensen-Shannon divergence between two windows less its null mean: float64[sites], at least 0."""
+    return np.maximum(debiased("js", current, before), 0.0)

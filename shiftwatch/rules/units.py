@@ -1,0 +1,187 @@
+"""Units: rectified units that fall silent, and sigmoidal layers driven into their tails.
+
+Both have an absolute meaning, so both are judged by level; but healthy nets have some of
+either, so it is the growth over the layer's own beginning that counts. A layer that is
+born broken has no growth to show: the first windows are judged by level, with wide limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from shiftwatch.detectors import Cusum
+from shiftwatch.detectors.cusum import CusumState
+from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.statistics.dead_fraction import dead_share
+
+
+class LevelState(NamedTuple):
+    """Attributes: sum: Cusum over the growth; base: float64[sites], level at the beginning;
+    seen: int64[sites], windows; raised: bool[sites]; before: float64[sites], last level.
+    """
+
+    sum: CusumState
+    base: np.ndarray
+    seen: np.ndarray
+    raised: np.ndarray
+    before: np.ndarray
+
+
+class UnitsState(NamedTuple):
+    """Attributes: dead, flat: LevelState of either share."""
+
+    dead: LevelState
+    flat: LevelState
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How much growth of a share matters.
+
+    Args:
+        kind, metric: as in ``Alert``.
+        birth: level at the start from which a layer counts as born broken.
+        level: smallest level that is reported later, …
+        growth: … and the smallest growth over the beginning.
+        critical: level from which it is critical.
+        what: for the message.
+    """
+
+    kind: str
+    metric: str
+    birth: float
+    level: float
+    growth: float
+    critical: float
+    what: str
+
+
+DEAD = Growth("dead", "dead_fraction", 0.5, 0.15, 0.15, 0.5, "of the units are dead")
+SATURATED = Growth("saturation", "saturation", 0.75, 0.5, 0.25, 0.8, "of the values are saturated")
+
+
+@dataclass(frozen=True)
+class UnitHealth:
+    """Dead units of one-sided activations, saturation of two-sided ones.
+
+    Growth is summed up by a CUSUM in units of ``growth``: once as large it fires in two
+    windows, twice as large at once.
+
+    Args:
+        burn_in: steps before the beginning's level is taken.
+        dead, saturated: the limits.
+    """
+
+    burn_in: int = 16
+    dead: Growth = DEAD
+    saturated: Growth = SATURATED
+
+    _cusum = Cusum(k=0.5, h=0.75)
+
+    def init(self, sites: int) -> UnitsState:
+        """Nothing seen."""
+
+        def level() -> LevelState:
+            return LevelState(
+                self._cusum.init((sites,)),
+                np.full(sites, np.nan),
+                np.zeros(sites, np.int64),
+                np.zeros(sites, bool),
+                np.full(sites, np.nan),
+            )
+
+        return UnitsState(level(), level())
+
+    def update(self, state: UnitsState, evidence: Evidence) -> Verdict:
+        """Judge the batch as one window."""
+        sites = evidence.sites
+        counted = evidence.summary.count > 0
+        train = sites.mask(train=True)
+        outputs = sites.mask("output", "input")
+        # Where no module tells, values that are never negative and often zero are rectified.
+        rectified = sites.mask("input") & (evidence.summary.moments.min >= 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            zeros = evidence.summary.tallies.zero / evidence.summary.count
+            flat = evidence.summary.tallies.flat / evidence.summary.count
+        rectified &= (zeros > 0.05) & (sites.order >= 0)
+        rectified &= ~_fed_by_rectifier(evidence)
+        can_die = (sites.one_sided | rectified) & outputs & train & counted
+        dead = np.where(can_die, dead_share(evidence.units), np.nan)
+        can_saturate = sites.two_sided & ~sites.heads & train & counted
+        flat = np.where(can_saturate, flat, np.nan)
+        width = np.diff(evidence.units.starts)
+        grain = 2.5 / np.maximum(width, 1)
+        dead_state, firings = self._judge(state.dead, self.dead, dead, evidence, grain)
+        firings = [f._replace(step=_began(f.column, evidence)) for f in firings]
+        nothing = np.zeros(len(sites))
+        flat_state, more = self._judge(state.flat, self.saturated, flat, evidence, nothing)
+        active = dead_state.raised | flat_state.raised
+        return Verdict(UnitsState(dead_state, flat_state), firings + more, active)
+
+    def _judge(
+        self, state: LevelState, limits: Growth, level: np.ndarray, evidence: Evidence, grain: np.ndarray
+    ) -> tuple[LevelState, list[Firing]]:
+        """Birth, then growth. ``grain`` is the smallest growth that a narrow layer can show."""
+        step = int(evidence.frame.steps[-1])
+        first = int(evidence.frame.steps[0])
+        seen = np.isfinite(level)
+        young = step < self.burn_in
+        settle = seen & np.isnan(state.base) & (not young)
+        base = np.where(settle, level, state.base)
+        born = settle & (level >= limits.birth)
+        base = np.where(seen & (level < base), level, base)  # recovered: measure from there
+        growth = level - base
+        needed = np.maximum(limits.growth, grain)
+        total, _ = self._cusum.update(state.sum, np.where(seen, growth / needed, np.nan))
+        ripe = seen & total.on & (growth >= needed) & (level >= limits.level)
+        fires = (born | ripe) & ~state.raised
+        firings = [
+            Firing(
+                step=first,
+                column=column,
+                kind=limits.kind,
+                severity="critical" if level[column] >= limits.critical else "warning",
+                metric=limits.metric,
+                value=float(level[column]),
+                limit=float(limits.birth if born[column] else base[column] + needed[column]),
+                text=f"{level[column]:.0%} {limits.what}"
+                + (" from the start" if born[column] else f", {base[column]:.0%} at the beginning"),
+                score=float(level[column] / limits.level),
+            )
+            for column in np.flatnonzero(fires).tolist()
+        ]
+        over = state.raised & seen & (growth < needed / 2) & (level < limits.birth)
+        raised = (state.raised | fires) & ~over
+        before = np.where(seen, level, state.before)
+        return LevelState(total, base, state.seen + seen, raised, before), firings
+
+
+def _fed_by_rectifier(evidence: Evidence) -> np.ndarray:
+    """Input sites whose producer is a watched activation: judged there already."""
+    sites = evidence.sites
+    return np.array(
+        [
+            s.tensor == "input"
+            and any(
+                sites.layers[p].activation for p in sites.parents(s.layer) if p in sites.layers
+            )
+            for s in sites.all
+        ],
+        bool,
+    )
+
+
+def _began(column: int, evidence: Evidence) -> int:
+    """Step at which most of a site's silent units fell silent."""
+    units = evidence.units
+    part = slice(units.starts[column], units.starts[column + 1])
+    silent, count = units.silent[part], units.count[part]
+    seen = evidence.frame.count[:, column]
+    per_step = seen[seen > 0].mean() / max(part.stop - part.start, 1)
+    lately = silent[(silent > 0) & (silent < count)]
+    typical = float(np.median(lately)) if lately.size else float(silent.max(initial=0))
+    last = int(evidence.frame.steps[-1])
+    return max(0, last + 1 - round(typical / max(per_step, 1)))

@@ -1,0 +1,149 @@
+"""The table of sites: what is watched, column by column, and how the layers hang together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from shiftwatch.activations import ONE_SIDED, TWO_SIDED
+from shiftwatch.records import INPUT, Layer, Site
+
+
+class Sites:
+    """Sites in the order registered; a column once given out keeps its meaning.
+
+    Layers are kept in execution order. The masks are bool[sites] and are computed anew
+    only when a site or a layer has changed.
+
+    Example:
+        >>> sites = Sites()
+        >>> sites.add(Site("fc1"), Layer("fc1", parameters=True, parents=("<input>",)))
+        0
+        >>> sites.add(Site("act"), Layer("act", activation="relu", parents=("fc1",)))
+        1
+        >>> sites.mask("output", train=True).tolist(), sites.one_sided.tolist()
+        ([True, True], [False, True])
+        >>> sites.cause("act")
+        'fc1'
+    """
+
+    def __init__(self) -> None:
+        self.all: list[Site] = []
+        self.layers: dict[str, Layer] = {}
+        self._columns: dict[Site, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    def add(self, site: Site, layer: Layer) -> int:
+        """Column of the site; a known site keeps its column, its layer is updated."""
+        if self.layers.get(layer.name) != layer:
+            self.layers[layer.name] = layer
+            self._forget()
+        if site not in self._columns:
+            self._columns[site] = len(self.all)
+            self.all.append(site)
+            self._forget()
+        return self._columns[site]
+
+    def column(self, site: Site) -> int | None:
+        """Column of a site, or ``None``."""
+        return self._columns.get(site)
+
+    def mask(self, *tensors: str, train: bool | None = None) -> np.ndarray:
+        """Sites of the given tensors (all if none is given), of one mode or both."""
+        chosen = np.isin(self._tensors, tensors) if tensors else np.ones(len(self), bool)
+        if train is not None:
+            chosen &= self._train == train
+        return chosen
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Place of each site's layer in the execution: int64[sites]; the input is -1."""
+        place = {name: i for i, name in enumerate(self.layers)}
+        return np.array([-1 if s.layer == INPUT else place[s.layer] for s in self.all], np.int64)
+
+    @cached_property
+    def one_sided(self) -> np.ndarray:
+        """Sites whose units can die."""
+        return np.array([self.activation(s) in ONE_SIDED for s in self.all], bool)
+
+    @cached_property
+    def two_sided(self) -> np.ndarray:
+        """Sites whose units can saturate."""
+        return np.array([self.activation(s) in TWO_SIDED for s in self.all], bool)
+
+    @cached_property
+    def heads(self) -> np.ndarray:
+        """Sites of layers that feed no other layer: there saturation is the goal."""
+        fed = {parent for layer in self.layers.values() for parent in layer.parents}
+        return np.array([s.layer != INPUT and s.layer not in fed for s in self.all], bool)
+
+    @cached_property
+    def weight_of(self) -> np.ndarray:
+        """Column of the weight that an update site belongs to: int64[sites]; -1 elsewhere."""
+        return np.array(
+            [
+                self._columns.get(Site(s.layer, "weight", s.part, s.mode), -1)
+                if s.tensor == "update"
+                else -1
+                for s in self.all
+            ],
+            np.int64,
+        )
+
+    def activation(self, site: Site) -> str:
+        """Activation of the site's values; ``""`` for sites that are no activation's output."""
+        if site.tensor != "output" or site.part:
+            return ""
+        return self.layers[site.layer].activation
+
+    def parents(self, layer: str) -> tuple[str, ...]:
+        """Layers that feed this one; for an unknown layer none."""
+        known = self.layers.get(layer)
+        return known.parents if known else ()
+
+    def ancestors(self, layer: str) -> set[str]:
+        """All layers upstream, without the layer itself."""
+        seen: set[str] = set()
+        edge = [layer]
+        while edge:
+            fresh = set(self.parents(edge.pop())) - seen
+            seen |= fresh
+            edge += fresh
+        return seen - {layer}
+
+    def cause(self, layer: str) -> str:
+        """The layer whose parameters shape this one's output.
+
+        Itself where it has parameters; for an activation, dropout or pooling the nearest
+        layer upstream that has, if there is just one way up; else itself.
+        """
+        name = layer
+        for _ in range(len(self.layers)):
+            known = self.layers.get(name)
+            if known is None or known.parameters or len(known.parents) != 1:
+                break
+            name = known.parents[0]
+        known = self.layers.get(name)
+        return name if known is not None and known.parameters else layer
+
+    @cached_property
+    def _tensors(self) -> np.ndarray:
+        return np.array([s.tensor for s in self.all], dtype=object).astype(str)
+
+    @cached_property
+    def _train(self) -> np.ndarray:
+        return np.array([s.mode == "train" for s in self.all], bool)
+
+    def _forget(self) -> None:
+        for name in ("order", "one_sided", "two_sided", "heads", "weight_of", "_tensors", "_train"):
+            self.__dict__.pop(name, None)
+
+    def in_order(self, layers: Iterable[str]) -> tuple[str, ...]:
+        """The given layers in execution order, each once, the input first."""
+        wanted = set(layers)
+        first = (INPUT,) if INPUT in wanted else ()
+        return first + tuple(name for name in self.layers if name in wanted and name != INPUT)

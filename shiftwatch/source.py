@@ -1,0 +1,79 @@
+"""Source: what a framework's adapter hands over, and when it is asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from shiftwatch.activations import Flat
+from shiftwatch.records import Event
+
+
+@dataclass(frozen=True)
+class Group:
+    """Samples of sites that share a geometry, a row per recorded call.
+
+    Args:
+        sites: int64[L], columns given out by ``Monitor.register``.
+        values: float32 or float64[rows, L, positions, units].
+        steps: int64[rows, L], optimizer step of each row; -1 where it is not filled.
+        flat: where the sites' activation is flat; ``None`` where they have none.
+        tiny: smallest normal number of the tensors' own types, float64[L]; ``None`` for float32's.
+    """
+
+    sites: np.ndarray
+    values: np.ndarray
+    steps: np.ndarray
+    flat: Flat | None = None
+    tiny: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All that was recorded over some consecutive watched steps.
+
+    Args:
+        groups: the samples.
+        steps: int64[T], the watched steps, ascending.
+        learning_rate: float64[T], the largest of the optimizer's; NaN where unknown.
+        stepped: bool[T], whether the optimizer stepped (AMP skips some); True where unknown.
+        tampered: float64[T, sites], change of a weight outside the optimizer since the step
+            before: rms of the change over rms of the weight; 0 for none, NaN where unknown.
+        batch_size: int64[T], 0 where unknown.
+        events: what the run did on purpose.
+    """
+
+    groups: tuple[Group, ...]
+    steps: np.ndarray
+    learning_rate: np.ndarray
+    stepped: np.ndarray
+    tampered: np.ndarray
+    batch_size: np.ndarray
+    events: tuple[Event, ...] = ()
+
+
+class Source(Protocol):
+    """An adapter's side of the bargain. Its calls come in this order, once per step."""
+
+    def end_step(self, step: int) -> None:
+        """The optimizer step ``step`` has ended: sample the weights, close the row."""
+
+    def energy(self) -> np.ndarray:
+        """Mean square of the newest samples: float64[sites]; NaN where there are none.
+
+        Non-finite samples make it NaN or Inf: a cheap first sign, judged by the monitor.
+        """
+
+    def take(self) -> Batch:
+        """Everything recorded since the last take; its arrays may be reused afterwards."""
+
+    def arm(self, on: bool) -> None:
+        """Whether the coming step is watched."""
+
+    def seconds(self) -> float:
+        """Time spent in hooks since the last call, in seconds."""
+
+    def close(self) -> None:
+        """Hooks off. May be called twice."""
