@@ -1,0 +1,275 @@
+"""Judgement: from a batch of samples to metrics, alerts and incidents. No files, no clock.
+
+Its state is plain arrays; the same batches in the same order give the same alerts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from shiftwatch.catalogue import arity, metrics
+from shiftwatch.explained import explain, explained_init
+from shiftwatch.frame import Frame, frame
+from shiftwatch.incidents import Drift, Incidents
+from shiftwatch.ledger import Ledger
+from shiftwatch.plain import plain, restored
+from shiftwatch.records import Alert, Event, Incident
+from shiftwatch.references import First, Previous, Reference
+from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, grown
+from shiftwatch.rules.response import ResponseState
+from shiftwatch.rules.shape import step_divergence
+from shiftwatch.sites import Sites
+from shiftwatch.source import Batch
+from shiftwatch.statistics.dead_fraction import dead_share
+from shiftwatch.summaries import Summary
+from shiftwatch.window import Window
+
+#: Metrics that every window records.
+RECORDED = (
+    "mean_shift", "variance_shift", "kl", "js", "psi", "wasserstein", "ks",
+    "saturation", "zero_fraction", "nonfinite", "kurtosis", "mean", "std", "rms",
+)  # fmt: skip
+
+_EVENT_MEMORY = 16  # steps for which an event is named in the advice
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Outcome of a batch.
+
+    Args:
+        window: for the history.
+        alerts, incidents: raised; new or changed.
+        hurry: whether something waits to be confirmed by the very next step.
+    """
+
+    window: Window
+    alerts: tuple[Alert, ...]
+    incidents: tuple[Incident, ...]
+    hurry: bool
+
+
+class Judgement:
+    """Everything between a batch and its alerts.
+
+    Args:
+        sites: the table of sites, shared with the monitor; it may grow.
+        reference: what divergences are taken against.
+        rules: who judges.
+        own: the user's metrics, name to function of ``(summary)`` or ``(current, reference)``.
+    """
+
+    def __init__(
+        self,
+        sites: Sites,
+        reference: Reference | None = None,
+        rules: Sequence[Judge] = DEFAULT,
+        own: Mapping[str, Callable[..., np.ndarray]] | None = None,
+    ) -> None:
+        self.sites = sites
+        self.reference = reference or First()
+        self.rules = tuple(rules)
+        table = {key: metrics[key] for key in RECORDED} | dict(own or {})
+        wanted = {getattr(rule, "metric", None) for rule in rules} - {None, *table}
+        derived = {"dead_fraction", "relative_update"}
+        table |= {key: metrics[key] for key in sorted(wanted - derived) if key in metrics}
+        unknown = wanted - derived - set(table)
+        if unknown:
+            raise ValueError(
+                f"A rule watches the metric {sorted(unknown)[0]!r}, which is not known. Known are "
+                f"{', '.join(sorted({*metrics, *table, *derived}))}; give your own as metrics={{…}}."
+            )
+        self._metrics = {key: (function, arity(function)) for key, function in table.items()}
+        self._states = [rule.init(0) for rule in self.rules]
+        self._explained = explained_init(0)
+        self._kept = Summary.empty((0,))
+        self._before = Summary.empty((0,))
+        self._ledger = Ledger()
+        self._incidents = Incidents()
+        self._events: list[Event] = []
+
+    def judge(
+        self, batch: Batch, losses: np.ndarray, given: np.ndarray, overhead: float = 0.0
+    ) -> Judged:
+        """Judge a batch of at least one step.
+
+        Args:
+            losses: float64[T], the loss of each step; NaN where unknown.
+            given: bool[T], whether it was given at all.
+            overhead: to note in the window.
+        """
+        number = len(self.sites)
+        self._grow(number)
+        course, summaries = frame(batch, number)
+        for columns, part in summaries:
+            self._ledger.add(columns, part)
+        summary = _placed(summaries, number)
+        self._explained, update, explained = explain(self._explained, course, self.sites)
+        columns = np.arange(number)
+        units = self._ledger.units(columns)
+        last = int(batch.steps[-1])
+        values = self._measure(summary, last)
+        values["dead_fraction"] = np.where(
+            summary.bounded & (summary.count > 0), dead_share(units), np.nan
+        )
+        values["relative_update"] = _mean_seen(update)
+        evidence = Evidence(
+            sites=self.sites,
+            frame=course,
+            batch=_widened(batch, number),
+            summary=summary,
+            units=units,
+            metrics={**values, **self._step(summary)},
+            losses=losses,
+            given=given,
+            update=update,
+            explained=explained,
+        )
+        self._events = [e for e in (*self._events, *batch.events) if e.step > last - 64]
+        firings, active, drift, hurry = self._ask(evidence)
+        alerts, incidents = self._incidents.update(
+            firings, self.sites, drift, last, active, self._context(firings), hurry
+        )
+        self._kept = self.reference.keep(self._kept, summary)
+        self._before = Previous().keep(self._before, summary)
+        window = Window(int(batch.steps[0]), last, summary, values, losses, overhead)
+        return Judged(window, tuple(alerts), tuple(incidents), hurry)
+
+    def _ask(self, evidence: Evidence) -> tuple[list[Firing], np.ndarray, Drift, bool]:
+        """Every rule's verdict."""
+        number = len(self.sites)
+        firings: list[Firing] = []
+        active = np.zeros(number, bool)
+        drift = Drift(np.zeros(0, np.int64), np.zeros((0, number)))
+        hurry = False
+        for i, rule in enumerate(self.rules):
+            verdict = rule.update(self._states[i], evidence)
+            self._states[i] = verdict.state
+            firings += verdict.firings
+            active |= verdict.active
+            if isinstance(verdict.state, ResponseState):
+                drift = Drift(verdict.state.when, verdict.state.course)
+                hurry = bool((verdict.state.jump.since >= 0).any())
+        return firings, active, drift, hurry
+
+    def _measure(self, summary: Summary, step: int) -> dict[str, np.ndarray]:
+        reference = self.reference.of(self._kept, summary, self.sites, step)
+        values = {}
+        for key, (function, windows) in self._metrics.items():
+            value = function(summary) if windows == 1 else function(summary, reference)
+            values[key] = np.asarray(value, dtype=np.float64)
+            if values[key].shape != summary.shape:
+                raise ValueError(
+                    f"The metric {key!r} must return one number per site, shape {summary.shape}; "
+                    f"got shape {values[key].shape}. Write it with array operations over the leading axis."
+                )
+        return values
+
+    def _step(self, summary: Summary) -> dict[str, np.ndarray]:
+        """The window against the one before it; for rules only."""
+        before = self._before
+        return {
+            "js_step": step_divergence(summary, before),
+            "mean_step": metrics["mean_shift"](summary, before),
+            "variance_step": metrics["variance_shift"](summary, before),
+        }
+
+    def _grow(self, number: int) -> None:
+        known = self._kept.shape[0]
+        if number == known:
+            return
+        self._states = [
+            grown(s, r.init(number)) for s, r in zip(self._states, self.rules, strict=True)
+        ]
+        self._explained = grown(self._explained, explained_init(number))
+        self._kept = self._kept.padded(number)
+        self._before = self._before.padded(number)
+
+    def _context(self, firings: Sequence[Firing]) -> str:
+        """What the run did on purpose shortly before, for the advice."""
+        if not firings:
+            return ""
+        first = min(f.step for f in firings)
+        near = [e for e in self._events if 0 <= first - e.step <= _EVENT_MEMORY]
+        return f"Shortly before, at step {near[-1].step}: {near[-1].detail}." if near else ""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that later judgements depend on, in plain containers."""
+        return {
+            "rules": [plain(s) for s in self._states],
+            "names": [type(r).__name__ for r in self.rules],
+            "explained": plain(self._explained),
+            "kept": _summary_state(self._kept),
+            "before": _summary_state(self._before),
+            "ledger": plain(self._ledger.state()),
+            "incidents": self._incidents.state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Inverse of :meth:`state`; the sites must have been registered before."""
+        number = len(self.sites)
+        if list(state["names"]) == [type(r).__name__ for r in self.rules]:
+            self._states = [
+                restored(s, r.init(number)) for s, r in zip(state["rules"], self.rules, strict=True)
+            ]
+        self._explained = restored(state["explained"], explained_init(number))
+        self._kept = _summary_from(state["kept"])
+        self._before = _summary_from(state["before"])
+        self._ledger.load(restored(state["ledger"], self._ledger.state()))
+        self._incidents.load(state["incidents"])
+
+
+def _placed(summaries: list[tuple[np.ndarray, Summary]], number: int) -> Summary:
+    """Summaries of groups put into their columns; empty where a site was not seen."""
+    parts = [s[np.arange(s.shape[0])] for _, s in summaries]
+    pool = Summary.concatenate([*parts, Summary.empty((1,))])
+    index = np.full(number, pool.shape[0] - 1)
+    place = 0
+    for columns, part in summaries:
+        index[columns] = place + np.arange(part.shape[0])
+        place += part.shape[0]
+    return pool[index]
+
+
+def _mean_seen(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known, values, 0.0).sum(0) / known.sum(0)
+
+
+def _widened(batch: Batch, number: int) -> Batch:
+    """The batch with ``tampered`` over all sites."""
+    missing = number - batch.tampered.shape[1]
+    if missing <= 0:
+        return batch
+    pad = np.full((batch.steps.size, missing), np.nan)
+    return Batch(
+        batch.groups, batch.steps, batch.learning_rate, batch.stepped,
+        np.concatenate([batch.tampered, pad], axis=1), batch.batch_size, batch.events,
+    )  # fmt: skip
+
+
+_GROUPS = ("moments", "tallies", "histogram")
+
+
+def _summary_state(summary: Summary) -> dict[str, Any]:
+    def fields_of(group: Any) -> dict[str, Any]:
+        return {name: plain(getattr(group, name)) for name in group.__dataclass_fields__}
+
+    groups = {name: fields_of(getattr(summary, name)) for name in _GROUPS}
+    return {**groups, "bounded": plain(summary.bounded)}
+
+
+def _summary_from(state: Mapping[str, Any]) -> Summary:
+    empty = Summary.empty((0,))
+    groups = {
+        name: type(getattr(empty, name))(
+            **restored(state[name], {k: np.zeros(0) for k in getattr(empty, name).__dataclass_fields__})
+        )
+        for name in _GROUPS
+    }
+    return Summary(**groups, bounded=restored(state["bounded"], np.zeros(0)))

@@ -1,0 +1,650 @@
+"""Monitor: the loop. Samples in, reports out; no maths."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from shiftwatch._version import __version__
+from shiftwatch.arrays import ArraySource
+from shiftwatch.history import History
+from shiftwatch.judgement import Judgement
+from shiftwatch.records import (
+    INPUT, TENSORS, Alert, Event, Incident, Layer, Report, Site, from_plain, to_plain,
+)  # fmt: skip
+from shiftwatch.references import Decayed, First, Previous, Reference, SavedRun
+from shiftwatch.reporters import LoggingReporter, Reporter, deliver
+from shiftwatch.rules import DEFAULT, Judge
+from shiftwatch.run import Run
+from shiftwatch.sites import Sites
+from shiftwatch.source import Batch, Source
+
+_log = logging.getLogger("shiftwatch")
+
+#: Watched steps per window, unless a first sign cuts it short.
+RING = 8
+# A mean square that changes by this factor in one step is a first sign.
+_SIGN = 16.0
+# Steps after a sign for which every step is judged at once.
+_HURRY = 3
+
+
+class Monitor:
+    """Watches arrays, step by step; adapters for frameworks build on it.
+
+    Args:
+        run: folder to record into; ``None`` for a dated one under ``$SHIFTWATCH_DIR`` or
+            ``./shiftwatch-runs``; ``False`` for memory only.
+        every: watch every n-th step.
+        budget: share of the step time, such as 0.01, under which shiftwatch keeps itself
+            by watching fewer steps; ``None`` watches every ``every``-th.
+        reference: ``"first"``, ``"previous"``, ``"decayed"``, or the path of a good run.
+        rules: who judges; ``None`` for ``shiftwatch.rules.DEFAULT``.
+        metrics: own metrics, name to function of ``(summary)`` or ``(current, reference)``
+            returning float64[sites].
+        reporters: callables of one ``Report``, beside the logger ``shiftwatch``.
+        strict: re-raise what would be logged: for tests.
+        config: plain facts of the training, to be kept with the run.
+
+    Raises:
+        ValueError: for an option out of range.
+        OSError: where the run folder cannot be written.
+
+    Memory: samples of 8 steps, a history of at most 1,024 windows, and the state of the
+    detectors, together about 50 kB per site.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> with Monitor(run=False) as monitor:
+        ...     for step in range(64):
+        ...         monitor.observe("fc1", rng.normal(size=(32, 16)))
+        ...         monitor.step(loss=1.0)
+        >>> monitor.alerts, len(monitor.history)
+        ([], 8)
+    """
+
+    def __init__(
+        self,
+        run: str | os.PathLike[str] | bool | None = None,
+        *,
+        every: int = 1,
+        budget: float | None = None,
+        reference: str | os.PathLike[str] | Reference = "first",
+        rules: Sequence[Judge] | None = None,
+        metrics: Mapping[str, Callable[..., np.ndarray]] | None = None,
+        reporters: Sequence[Reporter] = (),
+        strict: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"every must be a whole number of steps, at least 1; got {every!r}.")
+        if budget is not None and not 0 < budget < 1:
+            raise ValueError(
+                f"budget is a share of the step time between 0 and 1; got {budget!r}. "
+                "Use 0.01 for one percent."
+            )
+        if run is True:
+            raise ValueError("run must be a folder, None for a dated one, or False; got True.")
+        self.every, self.budget, self.strict = every, budget, strict
+        self.alerts: list[Alert] = []
+        self.incidents: list[Incident] = []
+        self.steps = 0
+        self._sites = Sites()
+        self._judgement = Judgement(
+            self._sites, _reference(reference), DEFAULT if rules is None else rules, metrics
+        )
+        self._history = History()
+        self._reporters: tuple[Reporter, ...] = (LoggingReporter(), *reporters)
+        self._arrays = ArraySource()
+        self._source: Source = self._arrays
+        self._written_sites = 0
+        self._written_layers: dict[str, Layer] = {}
+        self._weights: dict[int, np.ndarray] = {}
+        self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
+        self._energy = np.zeros(0)
+        self._hurry = 0
+        self._closed = self._failed = False
+        self._dark: dict[str, str] = {}
+        self._exception: str | None = None
+        self._spent = self._elapsed = 0.0
+        self._last: float | None = None
+        self._watching = True
+        self._gap = every
+        options = {
+            "every": every,
+            "budget": budget,
+            "reference": reference if isinstance(reference, str) else str(reference),
+            "rules": [repr(r) for r in (DEFAULT if rules is None else rules)],
+            "metrics": sorted(metrics or ()),
+        }
+        self._meta: dict[str, Any] = {
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "versions": {
+                "shiftwatch": __version__,
+                "python": sys.version.split()[0],
+                "numpy": np.__version__,
+            },
+            "options": options,
+            "config": dict(config or {}),
+        }
+        self._history.meta.update(self._meta)
+        self._writer = None if run is False else self._open(run)
+
+    # -- what users call ------------------------------------------------------------------
+
+    def observe(
+        self,
+        name: str,
+        values: Any,
+        *,
+        tensor: str = "output",
+        part: str = "",
+        units_axis: int = -1,
+        activation: str = "",
+        mode: str = "train",
+    ) -> None:
+        """Show one array of the current step.
+
+        Args:
+            name: the layer; ``"<input>"`` for the model's input. Layers are taken to feed
+                each other in the order in which they are first observed.
+            values: real array [batch, …, units], or with the units along ``units_axis``;
+                for ``tensor="weight"`` of any shape.
+            tensor: one of ``shiftwatch.records.TENSORS``. From weights, updates are derived.
+            part: which tensor, where a layer has several.
+            units_axis: axis of the units (channels, features).
+            activation: what produced the values, a key of ``shiftwatch.activations.FLAT``.
+            mode: ``"train"`` or ``"eval"``.
+
+        Raises:
+            TypeError, ValueError: where the array cannot be watched.
+
+        Cost: a sample of about 2,000 values; arrays of up to 4,096 values are taken whole.
+        """
+        if self._closed:
+            self._late("observe")
+            return
+        array = np.asarray(values)
+        tensor = "input" if name == INPUT else tensor
+        _check(name, array, tensor, units_axis, mode)
+        if not self._watching or self._failed:
+            return
+        started = time.perf_counter()
+        site = Site(name, tensor, part, mode)
+        column = self._sites.column(site)
+        if column is None:
+            column = self.register(site, self._layer(name, tensor, activation))
+        if name == INPUT:
+            self._arrays.batch_size = int(array.shape[0])
+        if tensor == "weight":
+            taken = self._arrays.fixed(column, array)
+            before = self._weights.get(column)
+            self._weights[column] = taken.copy()
+            if before is not None and before.shape == taken.shape:
+                update = Site(name, "update", part, mode)
+                place = self.register(update, self._sites.layers[name])
+                self._arrays.record(place, taken - before)
+        else:
+            self._arrays.add(column, array, units_axis, activation)
+        self._spent += time.perf_counter() - started
+
+    def step(self, loss: Any = None) -> None:
+        """The optimizer step is done. Call it once per optimizer step.
+
+        Args:
+            loss: a float, or a tensor on the CPU; others are left out, for reading them
+                would make the training wait.
+
+        An error inside shiftwatch is logged once and ends the watching, never the training.
+        """
+        if self._closed:
+            self._late("step")
+            return
+        started = time.perf_counter()
+        if self._last is not None:
+            self._elapsed += started - self._last
+        if not self._failed:
+            try:
+                self._step(loss)
+            except Exception as error:
+                self._fail(error)
+        self.steps += 1
+        ended = time.perf_counter()
+        if self._last is not None:
+            self._spent += ended - started
+            self._elapsed += ended - started
+        else:  # the first step builds the plans; it is no measure of the others
+            self._spent = 0.0
+            self._source.seconds()
+        self._last = ended
+
+    def close(self) -> None:
+        """Judge what is left, write the end of the run, take the hooks off. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if not self._failed:
+                self._drain()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._source.close()
+        end = {"steps": self.steps, "dark": dict(self._dark), "overhead": self.overhead}
+        end["finished"] = self._exception is None
+        self._history.meta.update(end)
+        report = Report(
+            first=self.steps,
+            step=max(self.steps - 1, 0),
+            sites=tuple(self._sites.all),
+            metrics=self._newest(),
+            overhead=self.overhead,
+            final=True,
+            run=self.history,
+        )
+        self._reporters = deliver(self._reporters, report, strict=self.strict)
+        if self._writer is not None:
+            self._writer.close(end)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report, one self-contained HTML page.
+
+        Args:
+            path: file to write; its folder must exist.
+
+        Returns:
+            The path.
+        """
+        from shiftwatch.report import write
+
+        if not self._closed and not self._failed:
+            self._drain()
+        return write(self.history, Path(path))
+
+    @property
+    def history(self) -> Run:
+        """Everything so far, as ``shiftwatch.open`` would read it back."""
+        run = self._history.view()
+        if self._writer is not None:
+            run.path = self.run
+            run.attempt = self._writer.attempt
+            run.attempts = [self._writer.attempt]
+        return run
+
+    @property
+    def run(self) -> Path | None:
+        """The run folder; ``None`` in memory."""
+        return self._writer.path if self._writer is not None else None
+
+    @property
+    def overhead(self) -> float:
+        """Share of the time spent in shiftwatch, 0 to 1, from the second step on."""
+        return self._spent / self._elapsed if self._elapsed > 0 else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on later: plain containers, numbers, strings, bytes."""
+        if not self._closed and not self._failed:
+            self._drain()
+        return {
+            "version": 1,
+            "steps": self.steps,
+            "run": str(self.run) if self.run else None,
+            "attempt": self._writer.attempt if self._writer else None,
+            "sites": [to_plain(s) for s in self._sites.all],
+            "layers": [to_plain(v) for v in self._sites.layers.values()],
+            "judgement": self._judgement.state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken: same run, same step, same memory.
+
+        Raises:
+            ValueError: for a state of a newer version, or once steps were watched.
+        """
+        if state.get("version") != 1:
+            raise ValueError(
+                f"The state must be of version 1; got {state.get('version')!r}. "
+                "It was saved by another version of shiftwatch; start a new run instead."
+            )
+        if self.steps:
+            raise ValueError(
+                f"A state is loaded before the first step; {self.steps} were watched already. "
+                "Load it right after the monitor is made."
+            )
+        known = {s.key for s in self._sites.all}
+        layers = {d["name"]: from_plain(Layer, d) for d in state["layers"]}
+        saved = [from_plain(Site, d) for d in state["sites"]]
+        if known and [s.key for s in saved[: len(known)]] != [s.key for s in self._sites.all]:
+            raise ValueError(
+                "The state belongs to another model: its first sites are "
+                f"{', '.join(s.key for s in saved[:3])}; this one's are "
+                f"{', '.join(s.key for s in self._sites.all[:3])}."
+            )
+        for site in saved:
+            self.register(site, self._sites.layers.get(site.layer, layers[site.layer]))
+        self._judgement.load(state["judgement"])
+        self.steps = int(state["steps"])
+        self._continue(state)
+        self._note(Event(self.steps, "resume", f"resumed at step {self.steps}"))
+
+    def event(self, kind: str, detail: str) -> None:
+        """Note something the run does on purpose, at the current step."""
+        self._note(Event(self.steps, kind, detail))
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None and not self._closed:
+            self._exception = type(error).__name__
+            self.event("exception", f"training stopped with {self._exception}")
+        self.close()
+
+    def __repr__(self) -> str:
+        where = self.run or "memory"
+        return (
+            f"<Monitor of {len(self._sites.layers)} layers, {self.steps} steps, "
+            f"{len(self.alerts)} alerts, in {where}>"
+        )
+
+    # -- what adapters call ---------------------------------------------------------------
+
+    def register(self, site: Site, layer: Layer) -> int:
+        """Column of a site. Known sites keep theirs; the layer's facts are renewed."""
+        return self._sites.add(site, layer)
+
+    def attach(self, source: Source) -> None:
+        """Take samples from an adapter instead of ``observe``."""
+        self._source = source
+        source.arm(self._watching)
+
+    def dark(self, layer: str, reason: str) -> None:
+        """Note that a layer can no longer be seen; said once, and in the report."""
+        if layer in self._dark:
+            return
+        self._dark[layer] = reason
+        _log.warning("%s is not watched: %s", layer, reason)
+        self._note(Event(self.steps, "dark", f"{layer}: {reason}"))
+        self._history.meta["dark"] = dict(self._dark)
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _step(self, loss: Any) -> None:
+        if self._watching:
+            value, given = _number(loss)
+            self._pending.append((self.steps, value, given))
+            self._source.end_step(self.steps)
+            sign = self._sign(self._source.energy()) or (given and not np.isfinite(value))
+            if sign:
+                self._hurry = _HURRY
+            due = len(self._pending) >= RING or self._hurry > 0 or getattr(self._source, "full", False)
+            self._hurry = max(0, self._hurry - 1)
+            if due:
+                self._drain()
+        elif self._pending and (_number(loss)[1] and not np.isfinite(_number(loss)[0])):
+            self._drain()
+        self._watching = (self.steps + 1) % self._gap == 0
+        self._source.arm(self._watching)
+
+    def _sign(self, energy: np.ndarray) -> bool:
+        """Whether a site's mean square jumped or is no longer finite."""
+        before = np.full(energy.size, np.nan)
+        before[: self._energy.size] = self._energy[: energy.size]
+        self._energy = np.where(np.isnan(energy), before, energy)
+        forward = self._sites.mask("output", "input", "weight", train=True)[: energy.size]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = energy / before
+            jump = (ratio > _SIGN) | (ratio < 1 / _SIGN)
+        broken = np.isinf(energy) | (np.isnan(energy) & np.isfinite(before) & self._seen(energy))
+        return bool((jump & forward[: energy.size]).any() or broken.any())
+
+    def _seen(self, energy: np.ndarray) -> np.ndarray:
+        seen = getattr(self._source, "seen", None)
+        return np.zeros(energy.size, bool) if seen is None else np.asarray(seen)[: energy.size]
+
+    def _drain(self) -> None:
+        """Judge what was recorded, pass it on."""
+        if not self._pending:
+            return
+        batch = self._source.take()
+        steps, losses, given = (list(column) for column in zip(*self._pending, strict=True))
+        self._pending = []
+        batch = _with_steps(batch, np.array(steps, np.int64))
+        self._spent += self._source.seconds() if self._last is not None else 0.0
+        judged = self._judgement.judge(
+            batch, np.array(losses, float), np.array(given, bool), min(self.overhead, 1.0)
+        )
+        self._hurry = max(self._hurry, 1 if judged.hurry else 0)
+        self._publish(judged.alerts, judged.incidents, batch.events)
+        self._history.add_window(judged.window)
+        if self._writer is not None:
+            self._writer.window(judged.window)
+        report = Report(
+            first=judged.window.first,
+            step=judged.window.step,
+            sites=tuple(self._sites.all),
+            metrics=judged.window.metrics,
+            alerts=tuple(a for a in judged.alerts if a.severity != "info"),
+            incidents=judged.incidents,
+            overhead=self.overhead,
+            losses=judged.window.losses,
+        )
+        self._reporters = deliver(self._reporters, report, strict=self.strict)
+        self._adapt()
+
+    def _publish(
+        self, alerts: Sequence[Alert], incidents: Sequence[Incident], events: Sequence[Event]
+    ) -> None:
+        """New sites, alerts, incidents and events into history and store."""
+        sinks = [self._history] if self._writer is None else [self._history, self._writer]
+        for name, layer in self._sites.layers.items():
+            if self._written_layers.get(name) != layer:
+                self._written_layers[name] = layer
+                for site in self._sites.all[: self._written_sites]:
+                    if site.layer == name:
+                        self._enter(site)
+                        break
+        for site in self._sites.all[self._written_sites :]:
+            self._enter(site)
+        self._written_sites = len(self._sites)
+        for event in events:
+            self._note(event)
+        for alert in alerts:
+            if alert.severity != "info":
+                self.alerts.append(alert)
+            for sink in sinks:
+                sink.add_alert(alert) if isinstance(sink, History) else sink.alert(alert)
+        for incident in incidents:
+            self.incidents = [i for i in self.incidents if i.number != incident.number]
+            self.incidents.append(incident)
+            self._history.add_incident(incident)
+            if self._writer is not None:
+                self._writer.incident(incident)
+
+    def _enter(self, site: Site) -> None:
+        layer = self._sites.layers[site.layer]
+        self._history.add_site(site, layer)
+        if self._writer is not None:
+            self._writer.site(site, layer)
+
+    def _note(self, event: Event) -> None:
+        self._history.add_event(event)
+        if self._writer is not None:
+            self._writer.event(event)
+
+    def _adapt(self) -> None:
+        """Choose how many steps to leave out, so that the budget holds."""
+        if self.budget is None or self._elapsed <= 0 or self.steps < 2 * RING:
+            return
+        watched = max(1.0, self.steps / self._gap)
+        cost = self._spent / watched
+        plain_step = max((self._elapsed - self._spent) / self.steps, 1e-9)
+        self._gap = max(self.every, int(np.ceil(cost / (self.budget * plain_step))))
+
+    def _newest(self) -> Mapping[str, np.ndarray]:
+        run = self._history.view()
+        return {key: run.metric(key)[-1] for key in run.metrics} if len(run) else {}
+
+    def _layer(self, name: str, tensor: str, activation: str) -> Layer:
+        """What ``observe`` can know of a layer: it follows the one observed before it."""
+        known = self._sites.layers.get(name)
+        if known is not None:
+            if activation and tensor == "output":
+                return Layer(name, known.module, activation, known.parameters, known.parents)
+            return known
+        parents = () if name == INPUT else tuple(list(self._sites.layers)[-1:])
+        own = activation if tensor == "output" else ""
+        has_weights = name != INPUT and not own
+        return Layer(name, activation=own, parameters=has_weights, parents=parents)
+
+    def _open(self, run: str | os.PathLike[str] | None) -> Any:
+        from shiftwatch.store import Writer
+
+        folder = Path(run) if run is not None else _dated()
+        return Writer(folder, self._meta)
+
+    def _continue(self, state: Mapping[str, Any]) -> None:
+        """Write on in the attempt that the state belongs to, where its folder still is."""
+        from shiftwatch.store import Writer, open_run
+
+        attempt = state.get("attempt")
+        if self._writer is None or not attempt:
+            return
+        places = [self._writer.path, *([Path(state["run"])] if state.get("run") else [])]
+        folder = next((p for p in places if (p / attempt).is_dir()), None)
+        if folder is None:
+            return
+        _discard(self._writer)
+        self._writer = Writer.resume(folder, attempt, int(state["steps"]) - 1)
+        earlier = open_run(folder, attempt=attempt)
+        self._history.meta.update(earlier.meta)
+        for site in self._sites.all:
+            self._history.add_site(site, self._sites.layers[site.layer])
+        self._written_sites = len(self._sites)
+        self._written_layers = dict(self._sites.layers)
+        self._history.extend(earlier)
+        self.alerts = [a for a in earlier.alerts if a.severity != "info"]
+        self.incidents = list(earlier.incidents)
+
+    def _late(self, what: str) -> None:
+        if not self._dark.get(what):
+            self._dark[what] = "closed"
+            _log.warning("%s() after close() is ignored: this monitor's run has ended.", what)
+
+    def _fail(self, error: Exception) -> None:
+        """Log an error of our own once, and watch no more."""
+        if self.strict:
+            raise error
+        self._failed = True
+        self._source.arm(False)
+        _log.error(
+            "shiftwatch stopped watching at step %d (%s: %s). Training goes on.",
+            self.steps, type(error).__name__, error, exc_info=True,
+        )  # fmt: skip
+        self._note(Event(self.steps, "dark", f"watching ended: {type(error).__name__}: {error}"))
+
+
+def _check(name: str, array: np.ndarray, tensor: str, units_axis: int, mode: str) -> None:
+    """The one gate for arrays."""
+    if tensor not in TENSORS:
+        raise ValueError(f"tensor must be one of {', '.join(TENSORS)}; got {tensor!r}.")
+    if mode not in ("train", "eval"):
+        raise ValueError(f"mode must be 'train' or 'eval'; got {mode!r}.")
+    if array.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name}: values must be real numbers; got an array of {array.dtype}. "
+            "Watch the real and imaginary parts apart, or leave it out."
+        )
+    if tensor not in ("weight", "update") and array.ndim < 2:
+        raise ValueError(
+            f"{name}: an {tensor} needs at least two axes, [batch, …, units]; got shape "
+            f"{array.shape}. Add the missing axis, as in values[:, None]."
+        )
+    if array.ndim and not -array.ndim <= units_axis < array.ndim:
+        raise ValueError(
+            f"{name}: units_axis must lie in {-array.ndim} … {array.ndim - 1} for shape "
+            f"{array.shape}; got {units_axis}."
+        )
+    if array.size == 0:
+        raise ValueError(
+            f"{name}: an array needs at least one value; got shape {array.shape}. "
+            "Leave empty batches and layers without units out."
+        )
+
+
+def _number(loss: Any) -> tuple[float, bool]:
+    """Loss as a float without making a device wait, and whether it was given."""
+    if loss is None:
+        return float("nan"), False
+    device = getattr(loss, "device", None)
+    if device is not None and getattr(device, "type", str(device)) != "cpu":
+        return float("nan"), False
+    if hasattr(loss, "detach"):
+        loss = loss.detach()
+    return float(loss), True
+
+
+def _reference(reference: Any) -> Reference:
+    if isinstance(reference, str) and reference in _REFERENCES:
+        return _REFERENCES[reference]()
+    if isinstance(reference, (str, os.PathLike)):
+        from shiftwatch.store import open_run
+
+        path = Path(reference)
+        if not path.exists():
+            raise ValueError(
+                f"reference must be 'first', 'previous', 'decayed' or the path of a run; "
+                f"got {str(reference)!r}, and there is no such folder."
+            )
+        return SavedRun(open_run(path))
+    if hasattr(reference, "of") and hasattr(reference, "keep"):
+        return reference  # type: ignore[no-any-return]
+    raise TypeError(f"reference must be a name or a path; got {reference!r}.")
+
+
+_REFERENCES: dict[str, Callable[[], Reference]] = {
+    "first": First,
+    "previous": Previous,
+    "decayed": Decayed,
+}
+
+
+def _dated() -> Path:
+    """A new folder name of today under ``$SHIFTWATCH_DIR`` or ``./shiftwatch-runs``."""
+    top = Path(os.environ.get("SHIFTWATCH_DIR") or "shiftwatch-runs")
+    stem = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    names = (stem if n == 1 else f"{stem}_{n}" for n in range(1, 1000))
+    return next(top / name for name in names if not (top / name).exists())
+
+
+def _discard(writer: Any) -> None:
+    """Undo an attempt that was just started and holds nothing."""
+    writer.close()
+    shutil.rmtree(writer.folder, ignore_errors=True)
+    if not any(writer.path.glob("attempt-*")):
+        shutil.rmtree(writer.path, ignore_errors=True)
+
+
+def _with_steps(batch: Batch, steps: np.ndarray) -> Batch:
+    if not np.array_equal(batch.steps, steps):
+        raise RuntimeError(
+            f"The source must hand over the steps that were watched, {steps.tolist()}; "
+            f"it handed over {batch.steps.tolist()}."
+        )
+    return batch
