@@ -21,7 +21,6 @@ from shiftwatch.records import Alert, Event, Incident
 from shiftwatch.references import First, Previous, Reference
 from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, grown
 from shiftwatch.rules.response import ResponseState
-from shiftwatch.rules.shape import step_divergence
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch
 from shiftwatch.statistics.dead_fraction import dead_share
@@ -105,17 +104,18 @@ class Judgement:
         number = len(self.sites)
         self._grow(number)
         course, summaries = frame(batch, number)
+        forward = self.sites.columns("output", "input", train=True)
         for columns, part in summaries:
-            self._ledger.add(columns, part)
+            if np.isin(columns, forward).any():
+                self._ledger.add(columns, part)
         summary = _placed(summaries, number)
         self._explained, update, explained = explain(self._explained, course, self.sites)
-        columns = np.arange(number)
-        units = self._ledger.units(columns)
+        units = self._ledger.units(forward)
         last = int(batch.steps[-1])
         values = self._measure(summary, last)
-        values["dead_fraction"] = np.where(
-            summary.bounded & (summary.count > 0), dead_share(units), np.nan
-        )
+        dead = np.full(number, np.nan)
+        dead[forward] = dead_share(units)
+        values["dead_fraction"] = np.where(summary.bounded & (summary.count > 0), dead, np.nan)
         values["relative_update"] = _mean_seen(update)
         evidence = Evidence(
             sites=self.sites,
@@ -123,7 +123,7 @@ class Judgement:
             batch=_widened(batch, number),
             summary=summary,
             units=units,
-            metrics={**values, **self._step(summary)},
+            metrics={**values, **self._step(summary, forward)},
             losses=losses,
             given=given,
             update=update,
@@ -150,9 +150,12 @@ class Judgement:
             verdict = rule.update(self._states[i], evidence)
             self._states[i] = verdict.state
             firings += verdict.firings
-            active |= verdict.active
+            mine = rule.columns(self.sites)
+            active[mine] |= verdict.active
             if isinstance(verdict.state, ResponseState):
-                drift = Drift(verdict.state.when, verdict.state.course)
+                course = np.zeros((len(verdict.state.when), number))
+                course[:, mine] = verdict.state.course
+                drift = Drift(verdict.state.when, course)
                 hurry = bool((verdict.state.jump.since >= 0).any())
         return firings, active, drift, hurry
 
@@ -169,13 +172,13 @@ class Judgement:
                 )
         return values
 
-    def _step(self, summary: Summary) -> dict[str, np.ndarray]:
+    def _step(self, summary: Summary, forward: np.ndarray) -> dict[str, np.ndarray]:
         """The window against the one before it; for rules only."""
-        before = self._before
+        now, before = summary[forward], self._before[forward]
         return {
-            "js_step": step_divergence(summary, before),
-            "mean_step": metrics["mean_shift"](summary, before),
-            "variance_step": metrics["variance_shift"](summary, before),
+            "js_step": metrics["js"](now, before),
+            "mean_step": metrics["mean_shift"](now, before),
+            "variance_step": metrics["variance_shift"](now, before),
         }
 
     def _grow(self, number: int) -> None:
@@ -183,7 +186,8 @@ class Judgement:
         if number == known:
             return
         self._states = [
-            grown(s, r.init(number)) for s, r in zip(self._states, self.rules, strict=True)
+            grown(s, r.init(r.columns(self.sites).size))
+            for s, r in zip(self._states, self.rules, strict=True)
         ]
         self._explained = grown(self._explained, explained_init(number))
         self._kept = self._kept.padded(number)
@@ -214,7 +218,8 @@ class Judgement:
         number = len(self.sites)
         if list(state["names"]) == [type(r).__name__ for r in self.rules]:
             self._states = [
-                restored(s, r.init(number)) for s, r in zip(state["rules"], self.rules, strict=True)
+                restored(s, r.init(r.columns(self.sites).size))
+                for s, r in zip(state["rules"], self.rules, strict=True)
             ]
         self._explained = restored(state["explained"], explained_init(number))
         self._kept = _summary_from(state["kept"])
@@ -268,7 +273,9 @@ def _summary_from(state: Mapping[str, Any]) -> Summary:
     empty = Summary.empty((0,))
     groups = {
         name: type(getattr(empty, name))(
-            **restored(state[name], {k: np.zeros(0) for k in getattr(empty, name).__dataclass_fields__})
+            **restored(
+                state[name], {k: np.zeros(0) for k in getattr(empty, name).__dataclass_fields__}
+            )
         )
         for name in _GROUPS
     }

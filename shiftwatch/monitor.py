@@ -393,7 +393,11 @@ class Monitor:
             sign = self._sign(self._source.energy()) or (given and not np.isfinite(value))
             if sign:
                 self._hurry = _HURRY
-            due = len(self._pending) >= RING or self._hurry > 0 or getattr(self._source, "full", False)
+            due = (
+                len(self._pending) >= RING
+                or self._hurry > 0
+                or getattr(self._source, "full", False)
+            )
             self._hurry = max(0, self._hurry - 1)
             if due:
                 self._drain()

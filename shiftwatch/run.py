@@ -362,7 +362,8 @@ class Run:
         else:
             lines.append(f"  no windows yet, {_counted(len(self.sites), 'site')}")
         lines += [f"  {note}" for note in self.notes]
-        ranked = sorted(self.alerts, key=lambda a: (-SEVERITIES.index(a.severity), a.detected))
+        worst = {severity: rank for rank, severity in enumerate(reversed(SEVERITIES))}
+        ranked = sorted(self.alerts, key=lambda a: (worst.get(a.severity, 9), a.detected))
         lines.append(f"  {_counted(len(ranked), 'alert')}" + (", worst first:" if ranked else ""))
         lines += [f"    {a.severity}: {' '.join(a.message.split())}" for a in ranked[:5]]
         if len(ranked) > 5:
@@ -371,8 +372,9 @@ class Run:
 
 
 def _strings(values: Sequence[str]) -> np.ndarray:
-    array = np.empty(len(values), object)  # np.array would cut trailing NULs and copy each name
-    array[:] = list(values)
+    """Names as objects, in UTF-8 that Arrow takes: a lone surrogate is spelled out."""
+    array = np.empty(len(values), object)  # np.array would cut trailing NULs
+    array[:] = [name.encode("utf-8", "backslashreplace").decode() for name in values]
     return array
 
 

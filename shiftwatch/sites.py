@@ -33,6 +33,7 @@ class Sites:
         self.all: list[Site] = []
         self.layers: dict[str, Layer] = {}
         self._columns: dict[Site, int] = {}
+        self._chosen: dict[tuple[tuple[str, ...], bool | None], np.ndarray] = {}
 
     def __len__(self) -> int:
         return len(self.all)
@@ -59,6 +60,13 @@ class Sites:
             chosen &= self._train == train
         return chosen
 
+    def columns(self, *tensors: str, train: bool | None = None) -> np.ndarray:
+        """The same as ascending columns: int64[n]. A new site only ever adds to the end."""
+        key = (tensors, train)
+        if key not in self._chosen:
+            self._chosen[key] = np.flatnonzero(self.mask(*tensors, train=train))
+        return self._chosen[key]
+
     @cached_property
     def order(self) -> np.ndarray:
         """Place of each site's layer in the execution: int64[sites]; the input is -1."""
@@ -80,6 +88,20 @@ class Sites:
         """Sites of layers that feed no other layer: there saturation is the goal."""
         fed = {parent for layer in self.layers.values() for parent in layer.parents}
         return np.array([s.layer != INPUT and s.layer not in fed for s in self.all], bool)
+
+    @cached_property
+    def after_activation(self) -> np.ndarray:
+        """Input sites that a watched activation feeds: its own output is judged instead."""
+        return np.array(
+            [
+                s.tensor == "input"
+                and any(
+                    self.layers[p].activation for p in self.parents(s.layer) if p in self.layers
+                )
+                for s in self.all
+            ],
+            bool,
+        )
 
     @cached_property
     def weight_of(self) -> np.ndarray:
@@ -139,7 +161,17 @@ class Sites:
         return np.array([s.mode == "train" for s in self.all], bool)
 
     def _forget(self) -> None:
-        for name in ("order", "one_sided", "two_sided", "heads", "weight_of", "_tensors", "_train"):
+        self._chosen.clear()
+        for name in (
+            "order",
+            "one_sided",
+            "two_sided",
+            "heads",
+            "after_activation",
+            "weight_of",
+            "_tensors",
+            "_train",
+        ):
             self.__dict__.pop(name, None)
 
     def in_order(self, layers: Iterable[str]) -> tuple[str, ...]:

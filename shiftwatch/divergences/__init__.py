@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from shiftwatch.divergences.nulls import NULLS as NULLS
 from shiftwatch.divergences.gaussian_kl import gaussian_kl as gaussian_kl
 from shiftwatch.divergences.hellinger import hellinger as hellinger
 from shiftwatch.divergences.js import js as js
@@ -23,6 +22,7 @@ from shiftwatch.divergences.kl import kl as kl
 from shiftwatch.divergences.kl import reverse_kl as reverse_kl
 from shiftwatch.divergences.ks import ks as ks
 from shiftwatch.divergences.mean_shift import mean_shift as mean_shift
+from shiftwatch.divergences.nulls import NULLS as NULLS
 from shiftwatch.divergences.octaves import octaves as octaves
 from shiftwatch.divergences.psi import psi as psi
 from shiftwatch.divergences.variance_shift import variance_shift as variance_shift

@@ -17,8 +17,8 @@ Term = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # Bins with up to this many values in both windows together get their exact null.
 _FEW = 16
-_POOLED, _SPLIT = np.meshgrid(np.arange(_FEW + 1.0), np.arange(_FEW + 1.0), indexing="ij")
-_REST = np.maximum(_POOLED - _SPLIT, 0.0)
+_SPLIT = np.arange(_FEW + 1)  # of a bin's values, those in the current window,
+_REST = np.maximum(_SPLIT[:, None] - _SPLIT, 0)  # and by their total, those in the reference
 
 
 def _choose() -> np.ndarray:
@@ -58,10 +58,11 @@ def by_chance(
     limit = curvature * np.ravel(inverse_sizes(current, reference))
     pooled = np.ravel(current.count + reference.count)
     with np.errstate(invalid="ignore"):
-        share = (np.ravel(current.count) / pooled)[:, None, None]
+        share = (np.ravel(current.count) / pooled)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         terms = term((_SPLIT + added) / n[:, None, None], (_REST + added) / m[:, None, None])
-    chances = _CHOOSE * share**_SPLIT * (1 - share) ** _REST
+    ours, theirs = share**_SPLIT, (1 - share) ** _SPLIT
+    chances = _CHOOSE * ours[:, None] * theirs[:, _REST]  # [sites, few + 1, few + 1]
     few = np.sum(np.where(_CHOOSE > 0, chances * terms, 0.0), axis=-1)  # [sites, few + 1]
     t = a + b
     mean = limit[row] + (few[row, np.minimum(t, _FEW)] - limit[row]) * _FEW / np.maximum(t, _FEW)

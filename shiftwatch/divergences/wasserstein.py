@@ -17,7 +17,7 @@ def wasserstein(current: Summary, reference: Summary) -> np.ndarray:
     $$\frac{1}{s_y} \int |F(t) - G(t)| \, dt$$
 
     An effect size: a pure shift by one standard deviation is 1, however narrow the bins.
-    Each value stands at the middle of its bin, at most 1/9 of its size away.
+    Each value stands at the middle of its bin, at most 1/8 of its size away.
 
     Args:
         current: window under test, with distribution function $F$.

@@ -10,6 +10,9 @@ from shiftwatch.divergences._compare import inverse_sizes, scale
 from shiftwatch.summaries.summary import Summary
 from shiftwatch.summaries.units import Units
 
+# What float32 sums can tell of the spread of a unit, beside the layer's.
+_LEAST = 1e-3
+
 
 def worst_unit_shift(current: Summary, reference: Summary) -> np.ndarray:
     r"""Largest move of a unit's mean, in that unit's own reference standard deviations.
@@ -24,9 +27,9 @@ def worst_unit_shift(current: Summary, reference: Summary) -> np.ndarray:
         reference: window that counts as normal, units kept, of the same widths.
 
     Returns:
-        float64[...], in standard deviations, from 0; units without values in a window are left
-        out; NaN where units were not kept or none is left. ``mean_shift`` says what
-        stands in for the standard deviation of a constant unit.
+        float64[...], in standard deviations, from 0; a unit's own counts as at least 1/1000
+        of the layer's, so a constant one (dead, masked) is no infinity. Units without
+        values in a window are left out; NaN where units were not kept or none is left.
 
     Raises:
         ValueError: where the two windows differ in their units.
@@ -51,8 +54,10 @@ def worst_unit_shift(current: Summary, reference: Summary) -> np.ndarray:
             f"{np.diff(a.starts).tolist()} and {np.diff(b.starts).tolist()} units. "
             "Summarize both windows with the same units_axis."
         )
-    shift = np.abs(a.mean - b.mean) / scale(_rms(a), _rms(b), np.sqrt(b.variance))
-    return a.largest(shift)
+    layer = np.repeat(np.ravel(reference.std), np.diff(b.starts))
+    spread = np.fmax(np.sqrt(b.variance), _LEAST * layer)
+    shift = np.abs(a.mean - b.mean) / scale(_rms(a), _rms(b), spread)
+    return a.largest(np.where((a.count > 0) & (b.count > 0), shift, np.nan))
 
 
 def _rms(units: Units) -> np.ndarray:

@@ -23,8 +23,11 @@ class Evidence:
         frame: every site at every step.
         batch: learning rate, optimizer steps, weights changed from outside.
         summary: the batch as one window, without units: shape (sites,).
-        units: activity of all units over the run so far.
-        metrics: key to float64[sites], the window against its reference.
+        units: activity so far of the units of outputs and inputs in training, whose columns
+            are ``sites.columns("output", "input", train=True)``.
+        metrics: key to float64[sites], the window against its reference; and over the sites
+            of ``units``, the window against the one before it: ``js_step``, ``mean_step``,
+            ``variance_step``.
         losses: float64[T].
         given: bool[T], whether the step's loss was given at all.
         update: float64[T, sites], relative size of the newest update: rms of the update over
@@ -71,7 +74,11 @@ class Firing(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Outcome of a rule on a batch: its next state, what began, and where it still holds."""
+    """Outcome of a rule on a batch: its next state, what began, and where it still holds.
+
+    Attributes:
+        active: bool[its own sites].
+    """
 
     state: Any
     firings: list[Firing]
@@ -79,13 +86,16 @@ class Verdict(NamedTuple):
 
 
 class Judge(Protocol):
-    """A rule: frozen configuration, state outside, every site judged in one call."""
+    """A rule: frozen configuration, state outside, all its sites judged in one call."""
 
-    def init(self, sites: int) -> Any:
-        """State before the first batch, for so many sites."""
+    def columns(self, sites: Sites) -> np.ndarray:
+        """The sites that it judges, ascending; a new site only ever adds to the end."""
+
+    def init(self, number: int) -> Any:
+        """State before the first batch, for so many of its own sites."""
 
     def update(self, state: Any, evidence: Evidence) -> Verdict:
-        """Judge a batch. ``state`` has the right number of sites."""
+        """Judge a batch; ``state`` is of ``columns(evidence.sites)``."""
 
 
 def grown(state: Any, fresh: Any) -> Any:

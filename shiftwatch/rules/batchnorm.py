@@ -15,6 +15,7 @@ import numpy as np
 
 from shiftwatch.records import Site
 from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.sites import Sites
 
 
 class BatchNormState(NamedTuple):
@@ -44,6 +45,10 @@ class BatchNorm:
     patience: int = 2
     burn_in: int = 64
 
+    def columns(self, sites: Sites) -> np.ndarray:
+        """Every site: each is compared with its twin in the other mode."""
+        return sites.columns()
+
     def init(self, sites: int) -> BatchNormState:
         """Nothing seen."""
         nothing = np.full(sites, np.nan)
@@ -58,7 +63,9 @@ class BatchNorm:
         gap, raised = state.gap.copy(), state.raised.copy()
         firings = []
         step = int(evidence.frame.steps[-1])
-        for column in np.flatnonzero(present & sites.mask("output", train=False)).tolist():
+        for column in sites.columns("output", train=False)[
+            present[sites.columns("output", train=False)]
+        ].tolist():
             site = sites.all[column]
             twin = sites.column(Site(site.layer, site.tensor, site.part))
             if sites.layers[site.layer].norm != "batch" or twin is None or step < self.burn_in:

@@ -14,6 +14,7 @@ import numpy as np
 from shiftwatch.detectors import Jump
 from shiftwatch.detectors.jump import JumpState
 from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.sites import Sites
 
 _OWN, _RELATIVE = range(2)
 
@@ -50,6 +51,10 @@ class Gradient:
     def _jump(self) -> Jump:
         return Jump(limit=self.limit, floor=self.octaves, prior=0.8, least=0.05, memory=32)
 
+    def columns(self, sites: Sites) -> np.ndarray:
+        """Gradients in training."""
+        return sites.columns("gradient", train=True)
+
     def init(self, sites: int) -> GradientState:
         """Nothing seen."""
         return GradientState(
@@ -61,34 +66,35 @@ class Gradient:
 
     def update(self, state: GradientState, evidence: Evidence) -> Verdict:
         """Judge the batch step by step, all sites at once."""
-        frame, sites = evidence.frame, evidence.sites
-        watched = sites.mask("gradient", train=True)
-        if not watched.any():
-            return Verdict(state, [], np.zeros(len(sites), bool))
+        frame = evidence.frame
+        mine = self.columns(evidence.sites)
+        if not mine.size:
+            return Verdict(state, [], np.zeros(0, bool))
+        sizes = np.hypot(frame.mean[:, mine], frame.std[:, mine])
         jump = self._jump
-        inner, last, until = jump.refresh(state.jump), state.last, state.until
+        inner, last, until = jump.refresh(state.jump), state.last, state.until.copy()
         firings: list[Firing] = []
         for t, step in enumerate(frame.steps.tolist()):
-            rms = np.where(watched, frame.rms[t], np.nan)
+            rms = sizes[t]
             with np.errstate(divide="ignore"):
                 level = np.log2(np.maximum(rms, 1e-30))
             last = np.where(np.isfinite(level), level, last)
             common = float(np.nanmedian(last)) if np.isfinite(last).any() else 0.0
             inner, out = jump.update(inner, np.stack([level, level - common], -1), step)
-            for column, which in np.argwhere(out.fired).tolist():
-                change = float(out.change[column, which])
+            for place, which in np.argwhere(out.fired).tolist():
+                change = float(out.change[place, which])
                 if (which == _OWN) != (change > 0):
                     continue
-                until[column] = step + self.memory
+                until[place] = step + self.memory
                 firings.append(
                     Firing(
-                        step=int(out.since[column, which]),
-                        column=column,
+                        step=int(out.since[place, which]),
+                        column=int(mine[place]),
                         kind="exploding" if change > 0 else "vanishing",
                         severity="warning",
                         metric="rms",
-                        value=float(rms[column]),
-                        limit=float(rms[column] * 2.0 ** (np.sign(change) * self.octaves - change)),
+                        value=float(rms[place]),
+                        limit=float(rms[place] * 2.0 ** (np.sign(change) * self.octaves - change)),
                         text=f"gradient {'grew' if change > 0 else 'fell'} ×{2 ** abs(change):.3g} "
                         + ("within a few steps" if change > 0 else "against the other layers"),
                         score=abs(change) / self.octaves,
@@ -98,18 +104,19 @@ class Gradient:
         profiled = state.profiled
         if not profiled[0] and frame.steps.size and frame.steps[-1] >= 15:
             profiled = np.ones(1, bool)
-            firings += self._profile(evidence, last, watched)
+            firings += self._profile(evidence, mine, last)
         return Verdict(GradientState(inner, last, until, profiled), firings, until >= 0)
 
-    def _profile(self, evidence: Evidence, last: np.ndarray, watched: np.ndarray) -> list[Firing]:
+    def _profile(self, evidence: Evidence, mine: np.ndarray, last: np.ndarray) -> list[Firing]:
         """Whether the gradient reaches the first layers at all, judged once at the start."""
         sites = evidence.sites
         weighted = [
-            c
-            for c in np.flatnonzero(watched & np.isfinite(last)).tolist()
-            if sites.layers[sites.all[c].layer].parameters and not sites.all[c].part
+            place
+            for place in np.flatnonzero(np.isfinite(last)).tolist()
+            if (site := sites.all[mine[place]]) and not site.part
+            if sites.layers[site.layer].parameters
         ]
-        weighted.sort(key=lambda c: int(sites.order[c]))
+        weighted.sort(key=lambda place: int(sites.order[mine[place]]))
         if len(weighted) < 3:
             return []
         first, final = weighted[0], weighted[-1]
@@ -119,7 +126,7 @@ class Gradient:
         return [
             Firing(
                 step=int(evidence.frame.steps[-1]),
-                column=first,
+                column=int(mine[first]),
                 kind="vanishing",
                 severity="warning",
                 metric="rms",

@@ -12,6 +12,7 @@ from shiftwatch.detectors import Threshold
 from shiftwatch.detectors.threshold import ThresholdState
 from shiftwatch.records import KINDS, SEVERITIES, TENSORS
 from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.sites import Sites
 
 
 class RuleState(NamedTuple):
@@ -69,16 +70,21 @@ class Rule:
     def _detector(self) -> Threshold:
         return Threshold(self.limit, self.release, self.patience)
 
+    def columns(self, sites: Sites) -> np.ndarray:
+        """The tensor's sites in training."""
+        return sites.columns(self.tensor, train=True)
+
     def init(self, sites: int) -> RuleState:
         """Nothing seen."""
         return RuleState(self._detector.init((sites,)), np.full(sites, -1, np.int64))
 
     def update(self, state: RuleState, evidence: Evidence) -> Verdict:
         """Judge the window's metric."""
-        sites = evidence.sites
-        chosen = sites.mask(self.tensor, train=True)
-        chosen &= np.array([fnmatchcase(s.layer, self.layers) for s in sites.all], bool)
-        size = np.where(chosen, np.abs(evidence.metrics[self.metric]), np.nan)
+        mine = self.columns(evidence.sites)
+        layers = [evidence.sites.all[c].layer for c in mine.tolist()]
+        chosen = np.array([fnmatchcase(name, self.layers) for name in layers], bool)
+        value = evidence.metrics[self.metric][mine]
+        size = np.where(chosen, np.abs(value), np.nan)
         threshold, fired = self._detector.update(state.threshold, size)
         first = int(evidence.frame.steps[0])
         began = np.where(threshold.run == 1, first, state.began)
@@ -86,14 +92,13 @@ class Rule:
         firings = [
             Firing(
                 step=int(began[column]),
-                column=column,
+                column=int(mine[column]),
                 kind=self.kind,
                 severity=self.severity,
                 metric=self.metric,
-                value=float(evidence.metrics[self.metric][column]),
+                value=float(value[column]),
                 limit=self.limit,
-                text=f"{self.metric} {evidence.metrics[self.metric][column]:.3g} "
-                f"(limit {self.limit:.3g}{windows})",
+                text=f"{self.metric} {value[column]:.3g} {self.limit:.3g}{windows})",
                 score=float(size[column] / self.limit) if self.limit else 1.0,
             )
             for column in np.flatnonzero(fired).tolist()

@@ -9,6 +9,7 @@ import numpy as np
 
 from shiftwatch.records import INPUT
 from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.sites import Sites
 
 
 class NonfiniteState(NamedTuple):
@@ -35,6 +36,10 @@ class Nonfinite:
     """
 
     memory: int = 64
+
+    def columns(self, sites: Sites) -> np.ndarray:
+        """Every site."""
+        return sites.columns()
 
     def init(self, sites: int) -> NonfiniteState:
         """Nothing seen."""
@@ -84,9 +89,7 @@ class Nonfinite:
         if broken.any() and loss[0] <= 0 and not hit.any() and not (until >= 0).any():
             firings += self._loss(evidence, int(np.argmax(broken)))
         loss = np.array([self.memory if broken.any() else max(0, int(loss[0]) - steps.size)])
-        return Verdict(
-            NonfiniteState(until, masked, state.seen | fresh, loss), firings, until >= 0
-        )
+        return Verdict(NonfiniteState(until, masked, state.seen | fresh, loss), firings, until >= 0)
 
     def _loss(self, evidence: Evidence, row: int) -> list[Firing]:
         """A non-finite loss that no sample shows: reported at the last layer."""

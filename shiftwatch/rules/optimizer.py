@@ -11,6 +11,7 @@ import numpy as np
 from shiftwatch.detectors import Jump
 from shiftwatch.detectors.jump import JumpState
 from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.sites import Sites
 
 
 class OptimizerState(NamedTuple):
@@ -58,6 +59,10 @@ class Optimizer:
     def _jump(self) -> Jump:
         return Jump(limit=self.limit, floor=self.octaves, prior=0.7, least=0.05)
 
+    def columns(self, sites: Sites) -> np.ndarray:
+        """Weights and updates in training."""
+        return sites.columns("weight", "update", train=True)
+
     def init(self, sites: int) -> OptimizerState:
         """Nothing seen."""
         return OptimizerState(
@@ -74,7 +79,11 @@ class Optimizer:
     def update(self, state: OptimizerState, evidence: Evidence) -> Verdict:
         """Judge the batch step by step, all sites at once."""
         batch, sites = evidence.batch, evidence.sites
-        updates = sites.mask("update", train=True)
+        mine = self.columns(sites)
+        if not mine.size:
+            return Verdict(state, [], np.zeros(0, bool))
+        updates = sites.mask("update")[mine]
+        relative, outside = evidence.update[:, mine], batch.tampered[:, mine]
         jump = self._jump
         inner = jump.refresh(state.jump)
         most, seen, still, moved = state.most, state.seen, state.still, state.moved
@@ -82,10 +91,10 @@ class Optimizer:
         rate_most = float(state.rate[0])
         firings: list[Firing] = []
         for t, step in enumerate(batch.steps.tolist()):
-            firings += self._tampering(evidence, t, step, tampered, until)
+            firings += self._tampering(sites, mine, outside[t], step, tampered, until)
             if not updates.any() or not batch.stepped[t]:
                 continue
-            u = np.where(updates, evidence.update[t], np.nan)
+            u = relative[t]
             rate = float(batch.learning_rate[t])
             rate_most = max(rate_most, rate) if np.isfinite(rate) else rate_most
             scale = rate if np.isfinite(rate) and rate > 0 else 1.0
@@ -95,7 +104,7 @@ class Optimizer:
             known = np.isfinite(u)
             large = known & (seen >= 16) & (most > 0) & (u >= self.growth * most) & (u >= self.size)
             odd = out.fired & (out.change > 0) & (u >= self.size / 50)
-            firings += self._steps(evidence, u, most, large, odd, out.change, out.since, step)
+            firings += self._steps(mine, u, most, large, odd, out.change, out.since, step)
             until = np.where(large | odd, step + self.memory, until)
             most = np.where(known, np.maximum(u, most * 0.9997), most)
             seen = seen + known
@@ -103,7 +112,7 @@ class Optimizer:
             live = not np.isfinite(rate) or rate > 1e-3 * rate_most
             still = np.where(idle & live, still + 1, np.where(known & ~idle, 0, still))
             moved = moved | (known & (u > 0))
-            firings += self._frozen(evidence, still, moved, until, updates, step)
+            firings += self._frozen(evidence, mine, still, moved, until, updates, step)
         until = np.where((until >= 0) & (batch.steps[-1:].max(initial=0) >= until), -1, until)
         state = OptimizerState(
             inner, most, seen, still, moved, tampered, np.array([rate_most]), until
@@ -112,7 +121,7 @@ class Optimizer:
 
     def _steps(
         self,
-        evidence: Evidence,
+        mine: np.ndarray,
         u: np.ndarray,
         most: np.ndarray,
         large: np.ndarray,
@@ -136,7 +145,7 @@ class Optimizer:
             found.append(
                 Firing(
                     step=began,
-                    column=column,
+                    column=int(mine[column]),
                     kind="update",
                     severity="critical" if u[column] >= 1 else "warning",
                     metric="relative_update",
@@ -151,6 +160,7 @@ class Optimizer:
     def _frozen(
         self,
         evidence: Evidence,
+        mine: np.ndarray,
         still: np.ndarray,
         moved: np.ndarray,
         until: np.ndarray,
@@ -166,14 +176,14 @@ class Optimizer:
         found = []
         gradients = _gradient_by_layer(evidence)
         for column in np.flatnonzero(due).tolist():
-            layer = evidence.sites.all[column].layer
+            layer = evidence.sites.all[mine[column]].layer
             if gradients.get(layer, 0.0) <= 0:
                 continue
             until[column] = step + self.memory
             found.append(
                 Firing(
                     step=step - self.patience + 1,
-                    column=column,
+                    column=int(mine[column]),
                     kind="frozen",
                     severity="warning",
                     metric="relative_update",
@@ -186,18 +196,22 @@ class Optimizer:
         return found
 
     def _tampering(
-        self, evidence: Evidence, t: int, step: int, tampered: np.ndarray, until: np.ndarray
+        self,
+        sites: Sites,
+        mine: np.ndarray,
+        change: np.ndarray,
+        step: int,
+        tampered: np.ndarray,
+        until: np.ndarray,
     ) -> list[Firing]:
         """Weights changed outside the optimizer: one layer is a corruption, all are an event."""
-        batch, sites = evidence.batch, evidence.sites
-        change = batch.tampered[t]
         touched = np.flatnonzero(np.nan_to_num(change) > 0)
         if not touched.size:
             return []
         usual = tampered[touched] >= 3  # clipping and the like: part of this training
         tampered[touched] += 1
-        known = {sites.all[c].layer for c in np.flatnonzero(np.isfinite(change))}
-        layers = {sites.all[c].layer for c in touched.tolist()}
+        known = {sites.all[mine[c]].layer for c in np.flatnonzero(np.isfinite(change))}
+        layers = {sites.all[mine[c]].layer for c in touched.tolist()}
         if len(layers) * 2 > len(known) and len(known) > 1:
             return []  # the whole model was replaced: loaded, swapped, averaged
         found = []
@@ -208,7 +222,7 @@ class Optimizer:
             found.append(
                 Firing(
                     step=step,
-                    column=column,
+                    column=int(mine[column]),
                     kind="corruption",
                     severity="critical",
                     metric="unexplained_change",
@@ -224,7 +238,7 @@ class Optimizer:
 def _gradient_by_layer(evidence: Evidence) -> dict[str, float]:
     """Largest output gradient of each layer in this batch."""
     found: dict[str, float] = {}
-    for column in np.flatnonzero(evidence.sites.mask("gradient", train=True)).tolist():
+    for column in evidence.sites.columns("gradient", train=True).tolist():
         rms = evidence.frame.rms[:, column]
         known = rms[np.isfinite(rms)]
         if known.size:

@@ -21,6 +21,7 @@ from shiftwatch.detectors import Jump
 from shiftwatch.detectors.jump import Jumped, JumpState
 from shiftwatch.records import INPUT
 from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.sites import Sites
 
 _STD, _MEAN, _SPREAD = range(3)
 #: Steps whose moves are remembered to find an origin.
@@ -29,8 +30,8 @@ _KIND = ("variance_shift", "mean_shift", "collapse")
 
 
 class ResponseState(NamedTuple):
-    """Attributes: jump: of the three levels, [..., sites, 3]; typical: float64[sites], slow
-    standard deviation; home: float64[sites, 3], levels before the last shift; until:
+    """Attributes: jump: of the three levels, [..., sites, 3]; typical: float64[sites], recent
+    standard deviation; unit: float64[sites], what means are measured in; home: float64[sites, 3], levels before the last shift; until:
     int64[sites, 3], step at which a shift becomes the new normal, -1 where there is none;
     course: float64[COURSE, sites], size of the latest moves in limits; when: int64[COURSE],
     their steps.
@@ -39,6 +40,7 @@ class ResponseState(NamedTuple):
     jump: JumpState
     blast: JumpState
     typical: np.ndarray
+    unit: np.ndarray
     home: np.ndarray
     until: np.ndarray
     course: np.ndarray
@@ -71,12 +73,19 @@ class Response:
     def _jump(self) -> Jump:
         floor = np.array([self.octaves, self.deviations, self.collapse])
         return Jump(
-            limit=self.limit, floor=floor, prior=np.array([0.25, 0.2, 0.25]), least=np.array([0.02, 0.02, 0.02])
+            limit=self.limit,
+            floor=floor,
+            prior=np.array([0.25, 0.2, 0.25]),
+            least=np.array([0.02, 0.02, 0.02]),
         )
 
     @property
     def _blast(self) -> Jump:
         return Jump(limit=self.limit, floor=self.explosion, prior=0.25, least=0.02)
+
+    def columns(self, sites: Sites) -> np.ndarray:
+        """Outputs and inputs in training."""
+        return sites.columns("output", "input", train=True)
 
     def init(self, sites: int) -> ResponseState:
         """Nothing seen."""
@@ -84,6 +93,7 @@ class Response:
             jump=self._jump.init((sites, 3)),
             blast=self._blast.init((sites,)),
             typical=np.full(sites, np.nan),
+            unit=np.ones(sites),
             home=np.full((sites, 3), np.nan),
             until=np.full((sites, 3), -1, np.int64),
             course=np.zeros((COURSE, sites)),
@@ -92,27 +102,30 @@ class Response:
 
     def update(self, state: ResponseState, evidence: Evidence) -> Verdict:
         """Judge the batch step by step, all sites at once."""
-        frame, sites = evidence.frame, evidence.sites
-        watched = sites.mask("output", "input", train=True)
+        frame = evidence.frame
+        mine = self.columns(evidence.sites)
+        stds, means, spreads = frame.std[:, mine], frame.mean[:, mine], frame.spread[:, mine]
         jump, blast = self._jump, self._blast
         inner = jump.refresh(state.jump)
         outer = blast.refresh(state.blast)
-        typical, home, until = state.typical, state.home, state.until
+        typical, unit, home, until = state.typical, state.unit, state.home, state.until
         course, when = state.course.copy(), state.when.copy()
         firings: list[Firing] = []
-        world = _scale_of_network(frame.rms, watched)
+        world = _scale_of_network(np.hypot(means, stds))
         for t, step in enumerate(frame.steps.tolist()):
-            std = np.where(watched, frame.std[t], np.nan)
+            std = stds[t]
             seen = np.isfinite(std)
-            typical = np.where(np.isnan(typical), std, typical)
-            typical = np.where(seen, typical + 0.02 * (std - typical), typical)
-            least = np.maximum(1e-3 * world, 1e-30)
-            unit = np.maximum(typical, least)
+            least = max(1e-3 * world, 1e-30)
+            before = np.where(np.isnan(typical), std, typical)
+            larger = np.maximum(np.fmax(before, std), least)
+            inner, home = _rescaled(inner, home, unit / np.where(seen, larger, unit))
+            unit = np.where(seen, larger, unit)
+            typical = np.where(seen, before + 0.1 * (std - before), typical)
             levels = np.stack(
                 [
                     np.log2(std + least),
-                    np.where(seen, frame.mean[t], np.nan) / unit,
-                    np.log2((frame.spread[t] + least) / (std + least)),
+                    means[t] / unit,
+                    np.log2((spreads[t] + least) / (std + least)),
                 ],
                 axis=-1,
             )
@@ -122,8 +135,8 @@ class Response:
             ).max(-1)
             when[step % COURSE] = step
             outer, big = blast.update(outer, levels[:, _STD], step)
-            firings += self._shifts(evidence, out, levels)
-            firings += self._explosions(evidence, big, world)
+            firings += self._shifts(mine, out)
+            firings += self._explosions(evidence, mine, big, world)
             moved = out.fired.copy()
             home = np.where(moved, levels - out.change, home)
             fresh = big.fired & ~moved[:, _STD]
@@ -134,22 +147,22 @@ class Response:
             back = np.isfinite(levels) & (np.abs(levels - home) < floor)
             until = np.where((until >= 0) & (back | (step >= until)), -1, until)
         return Verdict(
-            ResponseState(inner, outer, typical, home, until, course, when),
+            ResponseState(inner, outer, typical, unit, home, until, course, when),
             firings,
             (until >= 0).any(-1),
         )
 
-    def _shifts(self, evidence: Evidence, out: Jumped, levels: np.ndarray) -> list[Firing]:
+    def _shifts(self, mine: np.ndarray, out: Jumped) -> list[Firing]:
         """Firings of the confirmed jumps."""
         found = []
-        for column, which in np.argwhere(out.fired).tolist():
-            change = float(out.change[column, which])
+        for place, which in np.argwhere(out.fired).tolist():
+            change = float(out.change[place, which])
             if which == _SPREAD and change > 0:
                 continue  # samples that differ more are a variance shift
             found.append(
                 Firing(
-                    step=int(out.since[column, which]),
-                    column=column,
+                    step=int(out.since[place, which]),
+                    column=int(mine[place]),
                     kind=_KIND[which],
                     severity="warning",
                     metric=("variance_shift", "mean_shift", "variance_shift")[which],
@@ -168,17 +181,19 @@ class Response:
         octaves = self.octaves if which == _STD else self.collapse
         return octaves * 2 * float(np.log(2))
 
-    def _explosions(self, evidence: Evidence, big: Jumped, world: float) -> list[Firing]:
+    def _explosions(
+        self, evidence: Evidence, mine: np.ndarray, big: Jumped, world: float
+    ) -> list[Firing]:
         found = []
-        for column in np.flatnonzero(big.fired).tolist():
-            change = float(big.change[column])
+        for place in np.flatnonzero(big.fired).tolist():
+            change, column = float(big.change[place]), int(mine[place])
             layer = evidence.sites.all[column].layer
             large = np.nanmax(evidence.frame.std[:, column]) > 4 * world
             if layer == INPUT or (change > 0 and not large):
                 continue
             found.append(
                 Firing(
-                    step=int(big.since[column]),
+                    step=int(big.since[place]),
                     column=column,
                     kind="exploding" if change > 0 else "vanishing",
                     severity="critical" if change > 2 * self.explosion else "warning",
@@ -192,9 +207,23 @@ class Response:
         return found
 
 
-def _scale_of_network(rms: np.ndarray, watched: np.ndarray) -> float:
-    """Median size of the values of all watched sites: what is small, what is large here."""
-    sizes = rms[:, watched]
+def _rescaled(
+    state: JumpState, home: np.ndarray, factor: np.ndarray
+) -> tuple[JumpState, np.ndarray]:
+    """What is remembered of the means, in a new unit."""
+    scale = np.ones((factor.size, 3))
+    scale[:, _MEAN] = factor
+    state = state._replace(
+        levels=state.levels * scale,
+        moves=state.moves * scale,
+        scale=state.scale * scale,
+        place=state.place * scale,
+    )
+    return state, home * scale
+
+
+def _scale_of_network(sizes: np.ndarray) -> float:
+    """Median size of the values of all sites: what is small, what is large here."""
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     return float(np.median(sizes)) if sizes.size else 1.0
 

@@ -9,9 +9,8 @@ import numpy as np
 
 from shiftwatch.detectors import Jump
 from shiftwatch.detectors.jump import JumpState
-from shiftwatch.divergences import debiased
 from shiftwatch.rules.base import Evidence, Firing, Verdict
-from shiftwatch.summaries import Summary
+from shiftwatch.sites import Sites
 
 
 class ShapeState(NamedTuple):
@@ -43,9 +42,11 @@ class Shape:
 
     @property
     def _jump(self) -> Jump:
-        return Jump(
-            limit=self.limit, floor=self.js, memory=16, prior=0.02, least=0.004, patience=0
-        )
+        return Jump(limit=self.limit, floor=self.js, memory=16, prior=0.02, least=0.004, patience=0)
+
+    def columns(self, sites: Sites) -> np.ndarray:
+        """Outputs and inputs in training."""
+        return sites.columns("output", "input", train=True)
 
     def init(self, sites: int) -> ShapeState:
         """Nothing seen."""
@@ -53,10 +54,11 @@ class Shape:
 
     def update(self, state: ShapeState, evidence: Evidence) -> Verdict:
         """Judge the window against the one before it."""
-        sites = evidence.sites
-        watched = sites.mask("output", "input", train=True)
+        mine = self.columns(evidence.sites)
+        if not mine.size:
+            return Verdict(state, [], np.zeros(0, bool))
         step = int(evidence.frame.steps[-1])
-        value = np.where(watched, evidence.metrics["js_step"], np.nan)
+        value = evidence.metrics["js_step"]
         jump = self._jump
         inner = jump.refresh(state.jump)
         young = inner.n < 6
@@ -69,7 +71,7 @@ class Shape:
         firings = [
             Firing(
                 step=int(evidence.frame.steps[0]),
-                column=column,
+                column=int(mine[column]),
                 kind="distribution_shift",
                 severity="warning",
                 metric="js",
@@ -82,8 +84,3 @@ class Shape:
         ]
         until = np.where((until >= 0) & (step >= until), -1, until)
         return Verdict(ShapeState(inner, until), firings, until >= 0)
-
-
-def step_divergence(current: Summary, before: Summary) -> np.ndarray:
-    """Jensen-Shannon divergence between two windows less its null mean: float64[sites], at least 0."""
-    return np.maximum(debiased("js", current, before), 0.0)

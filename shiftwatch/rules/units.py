@@ -15,6 +15,7 @@ import numpy as np
 from shiftwatch.detectors import Cusum
 from shiftwatch.detectors.cusum import CusumState
 from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.sites import Sites
 from shiftwatch.statistics.dead_fraction import dead_share
 
 
@@ -81,6 +82,10 @@ class UnitHealth:
 
     _cusum = Cusum(k=0.5, h=0.75)
 
+    def columns(self, sites: Sites) -> np.ndarray:
+        """Outputs and inputs in training."""
+        return sites.columns("output", "input", train=True)
+
     def init(self, sites: int) -> UnitsState:
         """Nothing seen."""
 
@@ -98,31 +103,40 @@ class UnitHealth:
     def update(self, state: UnitsState, evidence: Evidence) -> Verdict:
         """Judge the batch as one window."""
         sites = evidence.sites
-        counted = evidence.summary.count > 0
-        train = sites.mask(train=True)
-        outputs = sites.mask("output", "input")
+        mine = self.columns(sites)
+        if not mine.size:
+            return Verdict(state, [], np.zeros(0, bool))
+        summary = evidence.summary
+        count, tallies = summary.count[mine], summary.tallies
+        seen = count > 0
         # Where no module tells, values that are never negative and often zero are rectified.
-        rectified = sites.mask("input") & (evidence.summary.moments.min >= 0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            zeros = evidence.summary.tallies.zero / evidence.summary.count
-            flat = evidence.summary.tallies.flat / evidence.summary.count
-        rectified &= (zeros > 0.05) & (sites.order >= 0)
-        rectified &= ~_fed_by_rectifier(evidence)
-        can_die = (sites.one_sided | rectified) & outputs & train & counted
-        dead = np.where(can_die, dead_share(evidence.units), np.nan)
-        can_saturate = sites.two_sided & ~sites.heads & train & counted
-        flat = np.where(can_saturate, flat, np.nan)
-        width = np.diff(evidence.units.starts)
-        grain = 2.5 / np.maximum(width, 1)
-        dead_state, firings = self._judge(state.dead, self.dead, dead, evidence, grain)
-        firings = [f._replace(step=_began(f.column, evidence)) for f in firings]
-        nothing = np.zeros(len(sites))
-        flat_state, more = self._judge(state.flat, self.saturated, flat, evidence, nothing)
-        active = dead_state.raised | flat_state.raised
-        return Verdict(UnitsState(dead_state, flat_state), firings + more, active)
+        zeros = tallies.zero[mine] / np.maximum(count, 1)
+        flat = tallies.flat[mine] / np.maximum(count, 1)
+        rectified = sites.mask("input")[mine] & (summary.moments.min[mine] >= 0) & (zeros > 0.05)
+        rectified &= (sites.order[mine] >= 0) & ~sites.after_activation[mine]
+        can_die = (sites.one_sided[mine] | rectified) & seen
+        can_saturate = sites.two_sided[mine] & ~sites.heads[mine] & seen
+        flat_state, firings = self._judge(
+            state.flat, self.saturated, np.where(can_saturate, flat, np.nan), evidence, 0.0
+        )
+        dead_state, found = state.dead, []
+        if can_die.any():
+            level = np.where(can_die, dead_share(evidence.units), np.nan)
+            grain = 2.5 / np.maximum(np.diff(evidence.units.starts), 1)
+            dead_state, found = self._judge(state.dead, self.dead, level, evidence, grain)
+            found = [f._replace(step=_began(f.column, mine, evidence)) for f in found]
+        firings = [f._replace(column=int(mine[f.column])) for f in firings + found]
+        return Verdict(
+            UnitsState(dead_state, flat_state), firings, dead_state.raised | flat_state.raised
+        )
 
     def _judge(
-        self, state: LevelState, limits: Growth, level: np.ndarray, evidence: Evidence, grain: np.ndarray
+        self,
+        state: LevelState,
+        limits: Growth,
+        level: np.ndarray,
+        evidence: Evidence,
+        grain: np.ndarray | float,
     ) -> tuple[LevelState, list[Firing]]:
         """Birth, then growth. ``grain`` is the smallest growth that a narrow layer can show."""
         step = int(evidence.frame.steps[-1])
@@ -134,7 +148,7 @@ class UnitHealth:
         born = settle & (level >= limits.birth)
         base = np.where(seen & (level < base), level, base)  # recovered: measure from there
         growth = level - base
-        needed = np.maximum(limits.growth, grain)
+        needed = np.broadcast_to(np.maximum(limits.growth, grain), level.shape)
         total, _ = self._cusum.update(state.sum, np.where(seen, growth / needed, np.nan))
         ripe = seen & total.on & (growth >= needed) & (level >= limits.level)
         fires = (born | ripe) & ~state.raised
@@ -159,27 +173,12 @@ class UnitHealth:
         return LevelState(total, base, state.seen + seen, raised, before), firings
 
 
-def _fed_by_rectifier(evidence: Evidence) -> np.ndarray:
-    """Input sites whose producer is a watched activation: judged there already."""
-    sites = evidence.sites
-    return np.array(
-        [
-            s.tensor == "input"
-            and any(
-                sites.layers[p].activation for p in sites.parents(s.layer) if p in sites.layers
-            )
-            for s in sites.all
-        ],
-        bool,
-    )
-
-
-def _began(column: int, evidence: Evidence) -> int:
+def _began(place: int, mine: np.ndarray, evidence: Evidence) -> int:
     """Step at which most of a site's silent units fell silent."""
     units = evidence.units
-    part = slice(units.starts[column], units.starts[column + 1])
+    part = slice(units.starts[place], units.starts[place + 1])
     silent, count = units.silent[part], units.count[part]
-    seen = evidence.frame.count[:, column]
+    seen = evidence.frame.count[:, mine[place]]
     per_step = seen[seen > 0].mean() / max(part.stop - part.start, 1)
     lately = silent[(silent > 0) & (silent < count)]
     typical = float(np.median(lately)) if lately.size else float(silent.max(initial=0))

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ from shiftwatch.window import Window
 _log = logging.getLogger("shiftwatch")
 
 _FULL = 64  # windows in a tail
+_QUIET = 600.0  # seconds between two warnings of the same kind
+_BEHIND = 8  # full tails that wait to be packed, before the writer waits for the packer
 _WAITING = 256  # windows kept while the disk does not take them
 
 
@@ -84,7 +87,7 @@ class Writer:
         self._mutex = threading.RLock()
         self._closed = self._forked = False
         self._thread: threading.Thread | None = None
-        self._trouble: dict[str, bool] = {}
+        self._trouble: dict[str, tuple[bool, float]] = {}  # failing, when to speak of it again
         self._lines: deque[tuple[str, bytes]] = deque()
         self._waiting: list[Numbered] = []
         self._full: deque[int] = deque()
@@ -200,17 +203,20 @@ class Writer:
             if self._closed or self._forked:
                 return
             self._flush()
+            self._rotate()
+        if self._thread is not None:
+            self._thread.join()
+        with self._mutex:
+            self._pack()
+            if self._waiting or self._lines:  # packing may have made room
+                self._flush()
+                self._rotate()
+                self._pack()
             if self._waiting or self._lines:
                 _log.error(
                     "%s could not be written to the end: %d windows and %d lines are lost.",
                     self.folder, len(self._waiting), len(self._lines),
                 )  # fmt: skip
-            if self._tail_windows:
-                self._rotate()
-        if self._thread is not None:
-            self._thread.join()
-        with self._mutex:
-            self._pack()
             self.update({"finished": True, "ended": _now(), **(meta or {})})
             self._release()
 
@@ -343,6 +349,7 @@ class Writer:
                 self._start_packing()
 
     def _rotate(self) -> None:
+        """Close the tail, which is to be packed."""
         if self._tail is not None:
             self._tail.close()
             self._full.append(self._tail_number)
@@ -350,6 +357,8 @@ class Writer:
             self._tail_number += 1
 
     def _start_packing(self) -> None:
+        if self._thread is not None and len(self._full) > _BEHIND:
+            self._thread.join()
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._pack, name="shiftwatch-store")
             try:
@@ -373,19 +382,23 @@ class Writer:
         self._full.popleft()
 
     def _try(self, what: str, action: Callable[[], None]) -> bool:
-        """Whether it worked. A disk that fails is reported once, and once more when it is well."""
+        """Whether it worked. Of a disk that fails, or nearly does, is spoken once in a while."""
         try:
             action()
         except OSError as error:
-            if not self._trouble.get(what):
-                self._trouble[what] = True
+            failing, quiet_until = self._trouble.get(what, (False, 0.0))
+            if not failing and time.monotonic() > quiet_until:
+                quiet_until = time.monotonic() + _QUIET
                 _log.warning(
-                    "%s: %s cannot be written (%s). Training goes on; they are kept and tried "
-                    "again.", self.folder, what, error.strerror or error,
+                    "%s: %s cannot be written (%s). Training goes on; what waits is kept and "
+                    "tried again.", self.folder, what, error.strerror or error,
                 )  # fmt: skip
+            self._trouble[what] = True, quiet_until
             return False
-        if self._trouble.pop(what, False):
-            _log.info("%s: %s are written again.", self.folder, what)
+        failing, quiet_until = self._trouble.get(what, (False, 0.0))
+        if failing:
+            self._trouble[what] = False, quiet_until
+            _log.info("%s: %s can be written again.", self.folder, what)
         return True
 
     def _release(self) -> None:

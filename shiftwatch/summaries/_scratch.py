@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 # A larger need is rare (one whole array, summarized once) and not worth holding on to.
 _KEPT_BYTES = 1 << 26
+_LINE = 64  # bytes of a cache line, at which each array starts
 _thread = threading.local()
 
 
@@ -25,15 +28,14 @@ def scratch(shape: Sequence[int], *dtypes: Any) -> list[np.ndarray]:
         >>> a.shape, b.dtype, a is scratch((2, 3), np.float32)
         ((2, 3), dtype('int64'), False)
     """
-    number = int(np.prod(shape))
-    sizes = [-(-np.dtype(dtype).itemsize * number // 64) * 64 for dtype in dtypes]  # aligned
+    sizes = [math.prod(shape) * np.dtype(dtype).itemsize for dtype in dtypes]
+    starts = [0, *accumulate(-(-size // _LINE) * _LINE for size in sizes)]
     memory: np.ndarray | None = getattr(_thread, "memory", None)
-    if memory is None or memory.size < sum(sizes):
-        memory = np.empty(sum(sizes), np.uint8)
+    if memory is None or memory.size < starts[-1]:
+        memory = np.empty(starts[-1], np.uint8)
         if memory.size <= _KEPT_BYTES:
             _thread.memory = memory
-    ends = np.cumsum(sizes)
     return [
-        memory[end - size :][: np.dtype(dtype).itemsize * number].view(dtype).reshape(shape)
-        for end, size, dtype in zip(ends.tolist(), sizes, dtypes, strict=True)
+        memory[start : start + size].view(dtype).reshape(shape)
+        for start, size, dtype in zip(starts, sizes, dtypes, strict=False)
     ]

@@ -46,6 +46,11 @@ class Moments:
         )  # fmt: skip
 
     def __add__(self, other: Moments) -> Moments:
+        # Beyond 1e77 (float64 only) fourth powers leave the range, which is no fault of the merge.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._merged(other)
+
+    def _merged(self, other: Moments) -> Moments:
         n_a, n_b = self.count.astype(float), other.count.astype(float)
         n = n_a + n_b
         share = n_b / np.maximum(n, 1.0)  # of the values, those that `other` brings

@@ -50,7 +50,7 @@ def summarize(values: Any, *, units_axis: int = -1, activation: str = "") -> Sum
             f"units_axis must lie in {-array.ndim} … {array.ndim - 1} for shape "
             f"{array.shape}; got {units_axis}."
         )
-    tiny = float(np.finfo(array.dtype).tiny) if array.dtype == np.float16 else 0.0
+    tiny = float(np.finfo(array.dtype).tiny) if array.dtype.kind == "f" else 0.0
     table = np.moveaxis(array, units_axis, -1).astype(np.float64)
     table = table.reshape(-1, table.shape[-1])
     if table.size == 0:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -74,7 +75,10 @@ class Summary:
     def empty(cls, shape: tuple[int, ...] = ()) -> Summary:
         """Summary of no values, without units; the neutral element of ``+`` where units are None."""
         return cls(
-            Moments.empty(shape), Tallies.empty(shape), Histogram.empty(shape), np.zeros(shape, bool)
+            Moments.empty(shape),
+            Tallies.empty(shape),
+            Histogram.empty(shape),
+            np.zeros(shape, bool),
         )
 
     def __add__(self, other: Summary) -> Summary:
@@ -123,7 +127,7 @@ class Summary:
     @property
     def rms(self) -> np.ndarray:
         """Root mean square: float64[...], in the tensor's units."""
-        return np.sqrt(self.variance + self.mean**2)
+        return np.hypot(self.std, self.mean)
 
     @property
     def nonfinite(self) -> np.ndarray:
@@ -140,29 +144,23 @@ class Summary:
         if not self.shape:
             raise TypeError("This summary is of one site and has no sites to choose from.")
         return Summary(
-            *(
-                type(group)(*(getattr(group, f.name)[sites] for f in fields(group)))
-                for group in (self.moments, self.tallies, self.histogram)
-            ),
+            moments=_each(lambda field: field[sites], self.moments),
+            tallies=_each(lambda field: field[sites], self.tallies),
+            histogram=_each(lambda field: field[sites], self.histogram),
             bounded=self.bounded[sites],
         )
 
     @classmethod
     def concatenate(cls, summaries: Sequence[Summary]) -> Summary:
         """Many sites from several summaries of shape (sites,), in order."""
-        groups = [
-            kind(*(
-                np.concatenate([getattr(getattr(s, name), f.name) for s in summaries])
-                for f in fields(kind)
-            ))
-            for name, kind in (
-                ("moments", Moments), ("tallies", Tallies), ("histogram", Histogram)
-            )
-        ]  # fmt: skip
-        bounded = np.concatenate([s.bounded for s in summaries])
         units = [s.units for s in summaries if s.units is not None]
-        joined = Units.concatenate(units) if len(units) == len(summaries) else None
-        return cls(*groups, bounded=bounded, units=joined)
+        return cls(
+            moments=_each(_joined, *(s.moments for s in summaries)),
+            tallies=_each(_joined, *(s.tallies for s in summaries)),
+            histogram=_each(_joined, *(s.histogram for s in summaries)),
+            bounded=_joined(*(s.bounded for s in summaries)),
+            units=Units.concatenate(units) if len(units) == len(summaries) else None,
+        )
 
     def padded(self, sites: int) -> Summary:
         """The same summary with empty sites at the end, ``sites`` in all, without units."""
@@ -170,3 +168,16 @@ class Summary:
         if missing <= 0:
             return self
         return Summary.concatenate([self, Summary.empty((missing,))])
+
+
+_Group = TypeVar("_Group", Moments, Tallies, Histogram)
+
+
+def _each(function: Callable[..., np.ndarray], *groups: _Group) -> _Group:
+    """A group of arrays from the groups' corresponding ones."""
+    names = (f.name for f in fields(groups[0]))
+    return type(groups[0])(*(function(*(getattr(g, name) for g in groups)) for name in names))
+
+
+def _joined(*arrays: np.ndarray) -> np.ndarray:
+    return np.concatenate(arrays)

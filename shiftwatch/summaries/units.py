@@ -25,7 +25,8 @@ class Units:
         m2: float64[units], sum of squared distances to the unit's mean.
         active: int64[units], values outside the flat part of the activation
             (for a layer without activation: values other than zero).
-        silent: int64[units], values since the last active one, at the end of the window.
+        silent: int64[units], values of the calls since the last one in which the unit was
+            active, at the end of the window. Within a call values have no order.
 
     Laws: as of ``Moments``; ``silent`` is associative but not commutative: it knows
     which window came last.
@@ -47,14 +48,16 @@ class Units:
                 "Summarize both windows with the same units_axis."
             )
         n = self.count + other.count
-        delta = other.mean - self.mean
-        step = delta * (other.count / np.maximum(n, 1))
+        with np.errstate(over="ignore", invalid="ignore"):  # squares of 1e154 and more
+            delta = other.mean - self.mean
+            step = delta * (other.count / np.maximum(n, 1))
+            m2 = self.m2 + other.m2 + delta * step * self.count
         return Units(
             starts=self.starts,
             shape=self.shape,
             count=n,
             mean=self.mean + step,
-            m2=self.m2 + other.m2 + delta * step * self.count,
+            m2=m2,
             active=self.active + other.active,
             silent=np.where(other.active > 0, other.silent, self.silent + other.count),
         )
