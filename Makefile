@@ -1,0 +1,78 @@
+# From a clone to anything, in one command. Builds its own environment in .venv, once.
+
+PYTHON  ?= python3
+VENV    ?= .venv
+WORKERS ?= 2
+NUMPY   ?= numpy
+
+BIN     := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# One file's tests stay on one worker: what they share (a wheel, a trained model) is made once.
+PYTEST  := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+TESTS   := --doctest-modules shiftwatch tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test all core slow lint format setup browser benchmarks clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: $(VENV)/.demo  ## train a small network, break it, watch it being caught
+	$(BIN)/shiftwatch demo
+
+test: lint browser  ## all checks but the slow tests
+	$(PYTEST) -m "not slow" $(TESTS)
+
+all: lint browser benchmarks  ## all checks, the slow tests and the benchmarks too
+	$(PYTEST) $(TESTS)
+
+core:  ## the core with NumPy alone, no framework: make core NUMPY=numpy==1.26.*
+	$(PYTHON) -m venv --clear $(VENV)-core
+	$(VENV)-core/bin/python -m pip install --disable-pip-version-check --quiet '$(NUMPY)' --editable . \
+	    pytest pytest-xdist hypothesis scipy tomli build 'setuptools>=77'
+	$(VENV)-core/bin/python -m pytest --core -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(TESTS)
+
+slow: $(VENV)/.dev browser  ## the slow tests alone
+	$(PYTEST) -m slow tests
+
+lint: $(VENV)/.dev  ## format, lint and types, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict shiftwatch
+
+format: $(VENV)/.dev  ## put the code in shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+setup: $(VENV)/.dev  ## the environment for development, and nothing else
+
+browser:
+	@.ci/browser
+
+benchmarks: $(VENV)/.dev  ## run every script of benchmarks/
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:  ## remove the environment and everything built
+	rm -rf $(VENV) $(VENV)-core build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Stamps: an environment is made again only where what it is made from has changed.
+
+$(VENV)/.venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "shiftwatch needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version). Say which: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch comes first and pinned: whatever follows finds it there and fetches no other.
+$(VENV)/.torch: constraints.txt | $(VENV)/.venv
+	$(INSTALL) torch
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml $(VENV)/.torch
+	$(INSTALL) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.torch
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
