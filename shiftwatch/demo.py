@@ -85,7 +85,7 @@ def find_demo() -> tuple[Callable[..., list[Outcome]], str]:
     """The demo to run, and why it is that one.
 
     Returns:
-        A function of ``(folder, say)``, and a sentence; empty for a framework's demo.
+        A function of ``(folder, say, *, quick)``, and a sentence; empty for a framework's demo.
     """
     reasons = []
     for entry in sorted(entry_points(group="shiftwatch.demos"), key=lambda e: e.name):
@@ -164,15 +164,16 @@ _SCENARIOS: tuple[tuple[Truth, str], ...] = (
 )
 
 
-def run(folder: Path, say: Say = print) -> list[Outcome]:
+def run(folder: Path, say: Say = print, *, quick: bool = False) -> list[Outcome]:
     """Train the network healthy and with faults; judge every run.
 
     Args:
         folder: where the run folders go.
         say: called with each line of progress.
+        quick: the healthy run and the data fault alone.
     """
     outcomes = []
-    for truth, fault in _SCENARIOS:
+    for truth, fault in _SCENARIOS[:2] if quick else _SCENARIOS:
         started = time.perf_counter()
         rng = np.random.default_rng(0)
         x, y = _data(rng)
