@@ -30,7 +30,7 @@ def octaves(current: Summary, reference: Summary) -> np.ndarray:
     Returns:
         float64[...], in octaves, 0 to 48; a quarter octave is the resolution for single
         values, not for distributions. NaN where a window has no value but zeros. Sizes
-        beyond 2^-24 … 2^24 count as just beyond.
+        beyond 2^-40 … 2^24 count as just beyond.
 
     Cost: two running sums over half the bins of each site.
 

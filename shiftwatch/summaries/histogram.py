@@ -1,6 +1,6 @@
 """Histogram on fixed signed logarithmic bins: any two windows can be compared, ever.
 
-The bins never adapt. Each octave ``[2^e, 2^(e+1))`` from ``2^-24`` to ``2^24`` is cut into
+The bins never adapt. Each octave ``[2^e, 2^(e+1))`` from ``2^-40`` to ``2^24`` is cut into
 four parts of equal width, on both sides of zero; beyond lie one bin for the smaller
 and one for the larger values of each sign, and exact zero has a bin of its own. The
 edges are those of the eleven leading bits of a float32, so finding a value's bin is one shift.
@@ -19,21 +19,21 @@ import numpy as np
 from shiftwatch.summaries._scratch import scratch
 
 _PER_OCTAVE = 4
-_LOWEST, _HIGHEST = -24, 24  # exponents of two
+_LOWEST, _HIGHEST = -40, 24  # exponents of two
 _SIDE = _PER_OCTAVE * (_HIGHEST - _LOWEST) + 2  # bins of one sign, with both overflows
 
 #: Number of bins: two sides and zero.
 BINS = 2 * _SIDE + 1
 #: Index of the bin that holds exact zeros.
 ZERO_BIN = _SIDE
-#: Largest relative error of a value read back from its bin, for sizes in 2^-24 … 2^24.
+#: Largest relative error of a value read back from its bin, for sizes in 2^-40 … 2^24.
 RELATIVE_ERROR = 1 / 8
 
 # A float32 starts with 1 bit of sign, 8 of exponent (bias 127) and the 2 that quarter its
 # octave: these 11 are its code, and codes of one sign ascend with the size.
 _CODES = 1 << 11
 _SIDE_CODES = _CODES // 2
-_FIRST = (127 + _LOWEST) * _PER_OCTAVE  # code of 2^-24
+_FIRST = (127 + _LOWEST) * _PER_OCTAVE  # code of 2^-40
 _LAST = (127 + _HIGHEST) * _PER_OCTAVE  # code of 2^24
 _INFINITE = 255 * _PER_OCTAVE  # code of Inf; NaN lie above
 
