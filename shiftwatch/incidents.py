@@ -50,6 +50,7 @@ class Incidents:
         self._number = 0
         self._open: _Open | None = None
         self._waiting: list[Firing] = []
+        self._lasting: list[Incident] = []
 
     def update(
         self,
@@ -74,29 +75,44 @@ class Incidents:
         """
         changed: dict[int, Incident] = {}
         alerts: list[Alert] = []
-        firings = [*self._waiting, *firings]
+        asides = [f for f in firings if f.severity == "info"]  # no incident's, and no alarm
+        alerts += [
+            self._alert(f, sites, Incident(0, _home(f, sites), f.step, step, "info", ()), step, "")
+            for f in asides
+        ]
+        serious = [*self._waiting, *(f for f in firings if f.severity != "info")]
         self._waiting = []
-        if hurry and self._open is None and all(_place(f) == _LATE for f in firings):
-            self._waiting = firings
-            return [], []
-        serious = [f for f in firings if f.severity != "info"]
+        if hurry and self._open is None and all(_place(f) == _LATE for f in serious):
+            self._waiting = serious
+            return alerts, []
         if serious and (self._open is None or self._unrelated(serious, sites)):
-            self._close(step, changed)
+            self._close()
             origin, everywhere = find_origin(serious, sites, drift)
+            if origin == INPUT and not any(sites.all[f.column].layer == INPUT for f in serious):
+                # The layers follow a change of the data that is within its own limits.
+                return alerts, list(changed.values())
             self._number += 1
             first = min(f.step for f in serious)
             incident = Incident(self._number, origin, first, step, "info", ())
             self._open = _Open(incident, everywhere, step)
-        if self._open is not None and firings:
-            alerts = self._join(firings, sites, step, context)
-            if serious:
-                self._open.latest = step
+        if self._open is not None and serious:
+            alerts += self._join(serious, sites, step, context)
+            self._open.latest = step
             changed[self._open.incident.number] = self._open.incident
         if self._open is not None:
             over = not active.any() and step > self._open.latest
             if over or step - self._open.latest > self.quiet:
-                self._close(step, changed)
+                self._close()
+        if not active.any():
+            for incident in self._lasting:
+                changed[incident.number] = replace(incident, cleared=step)
+            self._lasting = []
         return alerts, list(changed.values())
+
+    def flush(self, sites: Sites, step: int) -> tuple[list[Alert], list[Incident]]:
+        """What was held back and can wait no longer: the run ends."""
+        still = Drift(np.zeros(0, np.int64), np.zeros((0, len(sites))))
+        return self.update([], sites, still, step, np.ones(len(sites), bool))
 
     def _join(
         self, firings: list[Firing], sites: Sites, step: int, context: str
@@ -114,17 +130,14 @@ class Incidents:
             loud = here or group.everywhere or firing.kind == "nonfinite"
             if not here:
                 followers |= {site.layer}
-            if firing.severity == "info" or (loud and firing.kind not in group.raised):
-                alert = self._alert(firing, sites, incident, step, context)
-                alerts.append(alert)
-                if firing.severity != "info":
-                    group.raised.add(firing.kind)
-        loudest = [a for a in alerts if a.severity != "info"]
-        worst = max((incident.severity, *(a.severity for a in loudest)), key=SEVERITIES.index)
+            if loud and firing.kind not in group.raised:
+                alerts.append(self._alert(firing, sites, incident, step, context))
+                group.raised.add(firing.kind)
+        worst = max((incident.severity, *(a.severity for a in alerts)), key=SEVERITIES.index)
         group.incident = replace(
             incident,
             severity=worst,
-            kinds=incident.kinds + tuple(dict.fromkeys(a.kind for a in loudest)),
+            kinds=incident.kinds + tuple(dict.fromkeys(a.kind for a in alerts)),
             followers=sites.in_order(followers - {incident.origin}),
         )
         return alerts
@@ -162,10 +175,10 @@ class Incidents:
             for f in firings
         )
 
-    def _close(self, step: int, changed: dict[int, Incident]) -> None:
+    def _close(self) -> None:
+        """Take in no more; the incident lasts for as long as any condition holds."""
         if self._open is not None:
-            incident = replace(self._open.incident, cleared=step)
-            changed[incident.number] = incident
+            self._lasting.append(self._open.incident)
             self._open = None
 
     def state(self) -> dict[str, Any]:
@@ -173,6 +186,7 @@ class Incidents:
         group = self._open
         return {
             "number": self._number,
+            "lasting": [to_plain(i) for i in self._lasting],
             "waiting": [list(f) for f in self._waiting],
             "open": None
             if group is None
@@ -187,6 +201,7 @@ class Incidents:
     def load(self, state: dict[str, Any]) -> None:
         """Inverse of :meth:`state`."""
         self._number = int(state["number"])
+        self._lasting = [from_plain(Incident, i) for i in state["lasting"]]
         self._waiting = [Firing(*f) for f in state["waiting"]]
         group = state["open"]
         self._open = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftwatch.catalogue import arity, metrics
+from shiftwatch.catalogue import arity, extended, metrics
 from shiftwatch.explained import explain, explained_init
 from shiftwatch.frame import Frame, frame
 from shiftwatch.incidents import Drift, Incidents
@@ -72,8 +72,14 @@ class Judgement:
         self.sites = sites
         self.reference = reference or First()
         self.rules = tuple(rules)
-        table = {key: metrics[key] for key in RECORDED} | dict(own or {})
-        wanted = {getattr(rule, "metric", None) for rule in rules} - {None, *table}
+        for rule in self.rules:
+            if not all(hasattr(rule, name) for name in ("columns", "init", "update")):
+                raise TypeError(
+                    f"rules must be rules, such as [*DEFAULT, Rule('kl', 0.5)]; got {rule!r}."
+                )
+        known = extended(own)  # checks the names and functions
+        table = {key: known[key] for key in (*RECORDED, *(own or {}))}
+        wanted = {str(getattr(rule, "metric", "")) for rule in rules} - {"", *table}
         derived = {"dead_fraction", "relative_update"}
         table |= {key: metrics[key] for key in sorted(wanted - derived) if key in metrics}
         unknown = wanted - derived - set(table)
@@ -139,6 +145,10 @@ class Judgement:
         window = Window(int(batch.steps[0]), last, summary, values, losses, overhead)
         return Judged(window, tuple(alerts), tuple(incidents), hurry)
 
+    def flush(self, step: int) -> tuple[list[Alert], list[Incident]]:
+        """Alerts that were held back for a cause to show; the run ends with ``step``."""
+        return self._incidents.flush(self.sites, step)
+
     def _ask(self, evidence: Evidence) -> tuple[list[Firing], np.ndarray, Drift, bool]:
         """Every rule's verdict."""
         number = len(self.sites)
@@ -156,7 +166,8 @@ class Judgement:
                 course = np.zeros((len(verdict.state.when), number))
                 course[:, mine] = verdict.state.course
                 drift = Drift(verdict.state.when, course)
-                hurry = bool((verdict.state.jump.since >= 0).any())
+                # Of the newest step: what is seen no more would wait for ever.
+                hurry = bool((verdict.state.jump.since == evidence.frame.steps[-1]).any())
         return firings, active, drift, hurry
 
     def _measure(self, summary: Summary, step: int) -> dict[str, np.ndarray]:

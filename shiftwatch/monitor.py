@@ -8,10 +8,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -96,6 +97,9 @@ class Monitor:
             )
         if run is True:
             raise ValueError("run must be a folder, None for a dated one, or False; got True.")
+        for reporter in reporters:
+            if not callable(reporter):
+                raise TypeError(f"A reporter must be a callable of one Report; got {reporter!r}.")
         self.every, self.budget, self.strict = every, budget, strict
         self.alerts: list[Alert] = []
         self.incidents: list[Incident] = []
@@ -185,6 +189,7 @@ class Monitor:
         column = self._sites.column(site)
         if column is None:
             column = self.register(site, self._layer(name, tensor, activation))
+        self._arrays.check(column, site.key, array, None if tensor == "weight" else units_axis)
         if name == INPUT:
             self._arrays.batch_size = int(array.shape[0])
         if tensor == "weight":
@@ -216,7 +221,8 @@ class Monitor:
             self._elapsed += started - self._last
         if not self._failed:
             try:
-                self._step(loss)
+                with np.errstate(all="ignore"):  # whatever the application set
+                    self._step(loss)
             except Exception as error:
                 self._fail(error)
         self.steps += 1
@@ -233,29 +239,37 @@ class Monitor:
         """Judge what is left, write the end of the run, take the hooks off. May be called twice."""
         if self._closed:
             return
-        self._closed = True
         try:
-            if not self._failed:
-                self._drain()
-        except Exception as error:
-            self._fail(error)
+            self._settle()
         finally:
+            self._closed = True
             self._source.close()
-        end = {"steps": self.steps, "dark": dict(self._dark), "overhead": self.overhead}
-        end["finished"] = self._exception is None
-        self._history.meta.update(end)
+            end = {"steps": self.steps, "dark": dict(self._dark), "overhead": self.overhead}
+            end["finished"] = self._exception is None
+            self._history.meta.update(end)
+            try:
+                self._finish()
+            finally:
+                if self._writer is not None:
+                    self._writer.close(end)
+
+    def _finish(self) -> None:
+        """The final report."""
+        step = max(self.steps - 1, 0)
+        alerts, incidents = ([], []) if self._failed else self._judgement.flush(step)
+        self._publish(alerts, incidents, ())
         report = Report(
             first=self.steps,
-            step=max(self.steps - 1, 0),
+            step=step,
             sites=tuple(self._sites.all),
             metrics=self._newest(),
+            alerts=tuple(a for a in alerts if a.severity != "info"),
+            incidents=tuple(incidents),
             overhead=self.overhead,
             final=True,
             run=self.history,
         )
         self._reporters = deliver(self._reporters, report, strict=self.strict)
-        if self._writer is not None:
-            self._writer.close(end)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, one self-contained HTML page.
@@ -268,8 +282,7 @@ class Monitor:
         """
         from shiftwatch.report import write
 
-        if not self._closed and not self._failed:
-            self._drain()
+        self._settle()
         return write(self.history, Path(path))
 
     @property
@@ -294,8 +307,7 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on later: plain containers, numbers, strings, bytes."""
-        if not self._closed and not self._failed:
-            self._drain()
+        self._settle()
         return {
             "version": 1,
             "steps": self.steps,
@@ -387,7 +399,7 @@ class Monitor:
 
     def _step(self, loss: Any) -> None:
         if self._watching:
-            value, given = _number(loss)
+            value, given = self._loss(loss)
             self._pending.append((self.steps, value, given))
             self._source.end_step(self.steps)
             sign = self._sign(self._source.energy()) or (given and not np.isfinite(value))
@@ -401,26 +413,49 @@ class Monitor:
             self._hurry = max(0, self._hurry - 1)
             if due:
                 self._drain()
-        elif self._pending and (_number(loss)[1] and not np.isfinite(_number(loss)[0])):
-            self._drain()
+        elif self._pending:
+            value, given = self._loss(loss)
+            if given and not np.isfinite(value):
+                self._drain()
         self._watching = (self.steps + 1) % self._gap == 0
         self._source.arm(self._watching)
+
+    def _loss(self, loss: Any) -> tuple[float, bool]:
+        """Loss as a float, and whether it was given; what is no number is left out."""
+        try:
+            return _number(loss)
+        except (TypeError, ValueError, RuntimeError) as error:
+            if self.strict:
+                raise
+            self.dark("loss", f"it must be one real number; got {type(loss).__name__} ({error}).")
+            return float("nan"), False
 
     def _sign(self, energy: np.ndarray) -> bool:
         """Whether a site's mean square jumped or is no longer finite."""
         before = np.full(energy.size, np.nan)
         before[: self._energy.size] = self._energy[: energy.size]
+        energy = np.where(np.isnan(energy) & self._seen(energy), -np.inf, energy)  # NaN was there
         self._energy = np.where(np.isnan(energy), before, energy)
         forward = self._sites.mask("output", "input", "weight", train=True)[: energy.size]
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = energy / before
             jump = (ratio > _SIGN) | (ratio < 1 / _SIGN)
-        broken = np.isinf(energy) | (np.isnan(energy) & np.isfinite(before) & self._seen(energy))
+        broken = np.isinf(energy) & (energy != before)  # news only: a mask stays as it is
         return bool((jump & forward[: energy.size]).any() or broken.any())
 
     def _seen(self, energy: np.ndarray) -> np.ndarray:
         seen = getattr(self._source, "seen", None)
         return np.zeros(energy.size, bool) if seen is None else np.asarray(seen)[: energy.size]
+
+    def _settle(self) -> None:
+        """Judge what was recorded, before the ring is full."""
+        if self._closed or self._failed:
+            return
+        try:
+            with np.errstate(all="ignore"):
+                self._drain()
+        except Exception as error:
+            self._fail(error)
 
     def _drain(self) -> None:
         """Judge what was recorded, pass it on."""
@@ -489,7 +524,7 @@ class Monitor:
 
     def _note(self, event: Event) -> None:
         self._history.add_event(event)
-        if self._writer is not None:
+        if self._writer is not None and not self._closed:
             self._writer.event(event)
 
     def _adapt(self) -> None:
@@ -531,7 +566,9 @@ class Monitor:
         if self._writer is None or not attempt:
             return
         places = [self._writer.path, *([Path(state["run"])] if state.get("run") else [])]
-        folder = next((p for p in places if (p / attempt).is_dir()), None)
+        own = (self._writer.path / self._writer.attempt).resolve()  # just begun, perhaps of that name
+        there = [p for p in places if (p / attempt).is_dir() and (p / attempt).resolve() != own]
+        folder = there[0] if there else None
         if folder is None:
             return
         _discard(self._writer)
@@ -556,16 +593,21 @@ class Monitor:
         if self.strict:
             raise error
         self._failed = True
-        self._source.arm(False)
         _log.error(
             "shiftwatch stopped watching at step %d (%s: %s). Training goes on.",
             self.steps, type(error).__name__, error, exc_info=True,
         )  # fmt: skip
-        self._note(Event(self.steps, "dark", f"watching ended: {type(error).__name__}: {error}"))
+        with suppress(Exception):  # what failed may be the very thing that is asked now
+            self._source.arm(False)
+            self._note(
+                Event(self.steps, "dark", f"watching ended: {type(error).__name__}: {error}")
+            )
 
 
 def _check(name: str, array: np.ndarray, tensor: str, units_axis: int, mode: str) -> None:
     """The one gate for arrays."""
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"A layer's name must be a string that is not empty; got {name!r}.")
     if tensor not in TENSORS:
         raise ValueError(f"tensor must be one of {', '.join(TENSORS)}; got {tensor!r}.")
     if mode not in ("train", "eval"):
@@ -618,7 +660,7 @@ def _reference(reference: Any) -> Reference:
             )
         return SavedRun(open_run(path))
     if hasattr(reference, "of") and hasattr(reference, "keep"):
-        return reference  # type: ignore[no-any-return]
+        return cast(Reference, reference)
     raise TypeError(f"reference must be a name or a path; got {reference!r}.")
 
 
@@ -638,10 +680,10 @@ def _dated() -> Path:
 
 
 def _discard(writer: Any) -> None:
-    """Undo an attempt that was just started and holds nothing."""
+    """Undo an attempt that was just started and holds nothing. Only what it made goes."""
     writer.close()
     shutil.rmtree(writer.folder, ignore_errors=True)
-    if not any(writer.path.glob("attempt-*")):
+    if {p.name for p in writer.path.iterdir()} <= {"lock"}:
         shutil.rmtree(writer.path, ignore_errors=True)
 
 

@@ -9,13 +9,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from shiftwatch.run import Run
 from shiftwatch.sites import Sites
 from shiftwatch.summaries import Histogram, Moments, Summary, Tallies
+
+
+_Group = TypeVar("_Group", Moments, Tallies, Histogram)
 
 
 class Reference(Protocol):
@@ -133,13 +136,16 @@ def chosen(mask: np.ndarray, a: Summary, b: Summary) -> Summary:
     def pick(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.where(mask.reshape(-1, *[1] * (left.ndim - 1)), left, right)
 
-    groups = (
-        type(left)(*(pick(getattr(left, f.name), getattr(right, f.name)) for f in fields(left)))
-        for left, right in (
-            (a.moments, b.moments), (a.tallies, b.tallies), (a.histogram, b.histogram)
-        )
-    )  # fmt: skip
-    return Summary(*groups, bounded=np.where(mask, a.bounded, b.bounded))
+    def picked(left: _Group, right: _Group) -> _Group:
+        names = [f.name for f in fields(left)]
+        return type(left)(*(pick(getattr(left, n), getattr(right, n)) for n in names))
+
+    return Summary(
+        picked(a.moments, b.moments),
+        picked(a.tallies, b.tallies),
+        picked(a.histogram, b.histogram),
+        bounded=np.where(mask, a.bounded, b.bounded),
+    )
 
 
 def _faded(values: np.ndarray, rate: float) -> np.ndarray:

@@ -65,7 +65,9 @@ class Jump:
             ``prior`` is the scale: that is the burn-in.
         prior: scale to begin with, in the value's units.
         least: smallest scale believed, in the value's units: the sampling noise.
-        patience: values that must confirm a jump; 0 fires at once.
+        patience: values that must confirm a jump, one more where it is under twice the floor;
+            0 fires at once.
+        burn_in: values before the first jump.
 
     The scale is 1.4826 times the median size of the differences: the standard deviation
     if they are Gaussian, hardly moved by a few outliers. ``inflate`` in ``update`` widens
@@ -79,6 +81,7 @@ class Jump:
     prior: float | np.ndarray = 0.25
     least: float | np.ndarray = 0.02
     patience: int = 1
+    burn_in: int = 16
 
     def init(self, shape: tuple[int, ...]) -> JumpState:
         """State before the first value."""
@@ -114,11 +117,15 @@ class Jump:
             held = waiting & (np.abs(change) >= self.floor)
             held &= np.sign(change) == np.sign(state.score)
             fresh = seen & (state.since < 0) & ~first
+            fresh &= state.n >= self.burn_in
             fresh &= (np.abs(score) > self.limit) & (np.abs(move) >= self.floor)
-        ripe = held & (time - state.since >= self.patience)
+            modest = np.abs(change) < 2 * np.asarray(self.floor)
+        ripe = held & (time - state.since >= self.patience + modest)
         if self.patience == 0:
             ripe = fresh
         since = np.where(fresh, time, np.where(held & ~ripe, state.since, np.where(seen, -1, state.since)))
+        if self.patience == 0:
+            since = np.full_like(since, -1)  # nothing waits
         fired_since = np.where(fresh, time, state.since)
         fired_score = np.where(fresh, score, state.score)
 

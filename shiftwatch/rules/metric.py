@@ -98,7 +98,7 @@ class Rule:
                 metric=self.metric,
                 value=float(value[column]),
                 limit=self.limit,
-                text=f"{self.metric} {value[column]:.3g} {self.limit:.3g}{windows})",
+                text=f"{self.metric} {value[column]:.3g} (limit {self.limit:.3g}{windows})",
                 score=float(size[column] / self.limit) if self.limit else 1.0,
             )
             for column in np.flatnonzero(fired).tolist()

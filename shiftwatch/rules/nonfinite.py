@@ -66,7 +66,9 @@ class Nonfinite:
         begins = hit & (state.until < 0)
         firings = []
         for column in np.flatnonzero(begins).tolist():
-            row = int(np.argmax(bad[:, column]))
+            rows = np.flatnonzero(bad[:, column])
+            # Beside a mask's -Inf the newest row is it, for a NaN is judged at once.
+            row = int(rows[-1 if masked[column] else 0])
             number = int(frame.nonfinite[row, column])
             share = number / max(number + float(frame.count[row, column]), 1.0)
             firings.append(

@@ -12,7 +12,8 @@ A growth of more than ten times is called exploding whatever explains it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
 _STD, _MEAN, _SPREAD = range(3)
+# An octave of the standard deviation in the unit of variance_shift.
+_LN_VARIANCE = 2 * log(2)
 #: Steps whose moves are remembered to find an origin.
 COURSE = 16
 _KIND = ("variance_shift", "mean_shift", "collapse")
@@ -57,6 +60,8 @@ class Response:
         deviations: smallest change of the mean that matters, in standard deviations.
         collapse: fall of the spread within units, in octaves, that counts as collapse.
         explosion: growth of the standard deviation in octaves that no update excuses.
+        data: how many times as much the model's input may change: curricula and
+            augmentation do.
         memory: steps after which a new level is the normal one.
 
     The limits come from ``benchmarks``: see the documentation of the alarms.
@@ -67,6 +72,7 @@ class Response:
     deviations: float = 0.5
     collapse: float = 3.33
     explosion: float = 3.33
+    data: float = 2.0
     memory: int = 256
 
     @property
@@ -79,9 +85,14 @@ class Response:
             least=np.array([0.02, 0.02, 0.02]),
         )
 
+    def _for(self, data: np.ndarray) -> Jump:
+        """The jump with wider floors for the model's input: data change by design."""
+        wider = np.where(data[:, None], np.array([self.data, self.data, 1.0]), 1.0)
+        return replace(self._jump, floor=np.asarray(self._jump.floor) * wider)
+
     @property
     def _blast(self) -> Jump:
-        return Jump(limit=self.limit, floor=self.explosion, prior=0.25, least=0.02)
+        return Jump(limit=self.limit, floor=self.explosion, prior=0.25, least=0.02, burn_in=8)
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Outputs and inputs in training."""
@@ -105,7 +116,8 @@ class Response:
         frame = evidence.frame
         mine = self.columns(evidence.sites)
         stds, means, spreads = frame.std[:, mine], frame.mean[:, mine], frame.spread[:, mine]
-        jump, blast = self._jump, self._blast
+        data = evidence.sites.order[mine] < 0
+        jump, blast = self._for(data), self._blast
         inner = jump.refresh(state.jump)
         outer = blast.refresh(state.blast)
         typical, unit, home, until = state.typical, state.unit, state.home, state.until
@@ -130,9 +142,7 @@ class Response:
                 axis=-1,
             )
             inner, out = jump.update(inner, levels, step, evidence.explained[t])
-            course[step % COURSE] = np.nan_to_num(
-                np.abs(out.change[:, :_SPREAD]) / np.asarray(jump.floor)[:_SPREAD]
-            ).max(-1)
+            course[step % COURSE] = np.nan_to_num(np.abs(out.change) / jump.floor).max(-1)
             when[step % COURSE] = step
             outer, big = blast.update(outer, levels[:, _STD], step)
             firings += self._shifts(mine, out)
@@ -149,7 +159,7 @@ class Response:
         return Verdict(
             ResponseState(inner, outer, typical, unit, home, until, course, when),
             firings,
-            (until >= 0).any(-1),
+            np.asarray((until >= 0).any(-1)),
         )
 
     def _shifts(self, mine: np.ndarray, out: Jumped) -> list[Firing]:
@@ -166,7 +176,7 @@ class Response:
                     kind=_KIND[which],
                     severity="warning",
                     metric=("variance_shift", "mean_shift", "variance_shift")[which],
-                    value=change * (2 * np.log(2) if which != _MEAN else 1.0),
+                    value=change * (1.0 if which == _MEAN else _LN_VARIANCE),
                     limit=self._limit_of(which),
                     text=_phrase(which, change),
                     score=abs(change) / (self.octaves, self.deviations, self.collapse)[which],
@@ -179,7 +189,7 @@ class Response:
         if which == _MEAN:
             return self.deviations
         octaves = self.octaves if which == _STD else self.collapse
-        return octaves * 2 * float(np.log(2))
+        return octaves * _LN_VARIANCE
 
     def _explosions(
         self, evidence: Evidence, mine: np.ndarray, big: Jumped, world: float
@@ -198,8 +208,8 @@ class Response:
                     kind="exploding" if change > 0 else "vanishing",
                     severity="critical" if change > 2 * self.explosion else "warning",
                     metric="variance_shift",
-                    value=change * 2 * float(np.log(2)),
-                    limit=self.explosion * 2 * float(np.log(2)),
+                    value=change * _LN_VARIANCE,
+                    limit=self.explosion * _LN_VARIANCE,
                     text=_phrase(_STD, change),
                     score=abs(change) / self.explosion,
                 )

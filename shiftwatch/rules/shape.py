@@ -61,12 +61,11 @@ class Shape:
         value = evidence.metrics["js_step"]
         jump = self._jump
         inner = jump.refresh(state.jump)
-        young = inner.n < 6
         inner, out = jump.update(inner, value, step, evidence.explained.max(initial=1.0))
         with np.errstate(invalid="ignore"):
             plain = np.abs(evidence.metrics["mean_step"]) > self.plain
             plain |= np.abs(evidence.metrics["variance_step"]) > 2 * self.plain
-        fired = out.fired & (out.change > 0) & ~young & ~plain
+        fired = out.fired & (out.change > 0) & ~plain
         until = np.where(fired, step + self.memory, state.until)
         firings = [
             Firing(

@@ -60,7 +60,7 @@ class Growth:
     what: str
 
 
-DEAD = Growth("dead", "dead_fraction", 0.5, 0.15, 0.15, 0.5, "of the units are dead")
+DEAD = Growth("dead", "dead_fraction", 0.5, 0.2, 0.2, 0.5, "of the units are dead")
 SATURATED = Growth("saturation", "saturation", 0.75, 0.5, 0.25, 0.8, "of the values are saturated")
 
 
@@ -119,7 +119,8 @@ class UnitHealth:
         flat_state, firings = self._judge(
             state.flat, self.saturated, np.where(can_saturate, flat, np.nan), evidence, 0.0
         )
-        dead_state, found = state.dead, []
+        dead_state = state.dead
+        found: list[Firing] = []
         if can_die.any():
             level = np.where(can_die, dead_share(evidence.units), np.nan)
             grain = 2.5 / np.maximum(np.diff(evidence.units.starts), 1)
