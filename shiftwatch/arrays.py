@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from shiftwatch.activations import Flat, flat_of
@@ -23,6 +22,7 @@ class ArraySource:
     def __init__(self, seed: int = 0) -> None:
         self._rng = np.random.default_rng(seed)
         self._shape: dict[int, tuple[int, int]] = {}  # column -> (positions, units)
+        self._width: dict[int, int] = {}  # column -> units of the array itself
         self._flat: dict[int, Flat | None] = {}
         self._tiny: dict[int, float] = {}
         self._rows: dict[int, list[tuple[int, np.ndarray]]] = {}
@@ -30,6 +30,23 @@ class ArraySource:
         self._sizes: list[int] = []
         self._now: list[tuple[int, np.ndarray]] = []
         self.batch_size = 0
+        self.seen = np.zeros(0, bool)  # columns of the newest step, as of ``energy``
+
+    def check(self, column: int, key: str, values: np.ndarray, units_axis: int | None) -> None:
+        """Hold a site to its width; a parameter (``units_axis=None``) to its size.
+
+        Raises:
+            ValueError: where an array has more or fewer units than those before it.
+        """
+        width = values.size if units_axis is None else values.shape[units_axis]
+        known = self._width.setdefault(column, width)
+        if width != known:
+            what = "values" if units_axis is None else f"units along axis {units_axis}"
+            raise ValueError(
+                f"{key}: a site keeps its width; it had {known} {what} so far and has {width} now, "
+                f"in shape {values.shape}. Name the axis of the units with units_axis=, or watch "
+                "what is another tensor under another name or part."
+            )
 
     def add(
         self, column: int, values: np.ndarray, units_axis: int, activation: str
@@ -41,7 +58,7 @@ class ArraySource:
                 rows = values.size // units
             self._shape[column] = (rows, units)
             self._flat[column] = flat_of(activation) if activation else None
-            tiny = np.finfo(values.dtype).tiny if values.dtype == np.float16 else 0.0
+            tiny = np.finfo(values.dtype).tiny if values.dtype.kind == "f" else 0.0
             self._tiny[column] = float(tiny)
         rows, units = self._shape[column]
         if values.size == rows * units:
@@ -84,8 +101,10 @@ class ArraySource:
         """Mean square of each site's newest sample."""
         size = max(self._shape, default=-1) + 1
         energy = np.full(size, np.nan)
+        self.seen = np.zeros(size, bool)
         for column, rows in self._rows.items():
             if rows[-1][0] == self._steps[-1]:
+                self.seen[column] = True
                 with np.errstate(over="ignore", invalid="ignore"):
                     energy[column] = np.mean(np.square(rows[-1][1], dtype=np.float64))
         return energy

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from shiftwatch.source import Batch
+from shiftwatch.activations import flat_of
+from shiftwatch.source import Batch, Group
 from shiftwatch.summaries import Block, Rows, Summary, measure
 
 
@@ -35,8 +37,14 @@ class Frame:
         return np.hypot(self.mean, self.std)
 
 
-def frame(batch: Batch, sites: int) -> tuple[Frame, list[tuple[np.ndarray, Summary]]]:
+def frame(
+    batch: Batch, sites: int, guessed: Mapping[int, str] | None = None
+) -> tuple[Frame, list[tuple[np.ndarray, Summary]]]:
     """Measure a batch.
+
+    Args:
+        sites: how many columns there are.
+        guessed: column to activation, where it was read off the values.
 
     Returns:
         Its Frame over all ``sites``, and per group the columns with their Summary.
@@ -46,7 +54,7 @@ def frame(batch: Batch, sites: int) -> tuple[Frame, list[tuple[np.ndarray, Summa
     cells: list[np.ndarray] = []
     parts: list[Rows] = []
     summaries = []
-    for group in batch.groups:
+    for group in _split(batch.groups, guessed or {}):
         block = Block(group.values, group.steps >= 0, group.flat, group.tiny)
         summary, rows = measure(block)
         summaries.append((group.sites, summary))
@@ -81,3 +89,21 @@ def frame(batch: Batch, sites: int) -> tuple[Frame, list[tuple[np.ndarray, Summa
         spread = np.where(count > 0, pooled(column("spread"), n) / count, np.nan)
     nonfinite = pooled(column("nonfinite"), one)
     return Frame(batch.steps, count, mean, std, flat, spread, nonfinite), summaries
+
+
+def _split(groups: Sequence[Group], guessed: Mapping[int, str]) -> Iterator[Group]:
+    """The groups, with sites of guessed activations in groups of their own."""
+    for group in groups:
+        names = [guessed.get(c, "") for c in group.sites.tolist()] if guessed else []
+        if not any(names):
+            yield group
+            continue
+        for name in sorted(set(names)):
+            part = np.array([n == name for n in names])
+            yield Group(
+                group.sites[part],
+                group.values[:, part],
+                group.steps[:, part],
+                flat_of(name) if name else group.flat,
+                None if group.tiny is None else group.tiny[part],
+            )

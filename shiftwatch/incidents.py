@@ -114,9 +114,7 @@ class Incidents:
         still = Drift(np.zeros(0, np.int64), np.zeros((0, len(sites))))
         return self.update([], sites, still, step, np.ones(len(sites), bool))
 
-    def _join(
-        self, firings: list[Firing], sites: Sites, step: int, context: str
-    ) -> list[Alert]:
+    def _join(self, firings: list[Firing], sites: Sites, step: int, context: str) -> list[Alert]:
         """Raise what holds at the origin, list the rest as followers."""
         assert self._open is not None
         group = self._open
@@ -147,7 +145,9 @@ class Incidents:
     ) -> Alert:
         site = sites.all[firing.column]
         since = "" if incident.origin == site.layer else f"; began in {incident.origin}"
-        message = f"step {firing.step} · {site.layer} {site.label} · {firing.kind}: {firing.text}{since}"
+        message = (
+            f"step {firing.step} · {site.layer} {site.label} · {firing.kind}: {firing.text}{since}"
+        )
         return Alert(
             step=firing.step,
             layer=site.layer,
@@ -289,9 +289,7 @@ def _forward_origin(lead: Sequence[Firing], sites: Sites, moves: np.ndarray) -> 
     return _home(best, sites, out)
 
 
-def _moves_by_layer(
-    sites: Sites, moves: np.ndarray
-) -> tuple[dict[str, float], dict[str, float]]:
+def _moves_by_layer(sites: Sites, moves: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
     """Largest move of each layer's outputs, and of its inputs where they are watched."""
     out: dict[str, float] = {}
     into: dict[str, float] = {}
@@ -302,9 +300,7 @@ def _moves_by_layer(
     return out, into
 
 
-def _entering(
-    layer: str, sites: Sites, out: dict[str, float], into: dict[str, float]
-) -> float:
+def _entering(layer: str, sites: Sites, out: dict[str, float], into: dict[str, float]) -> float:
     """Move of what enters a layer: of its own input where watched, else of its parents' outputs."""
     if layer in into:
         return into[layer]

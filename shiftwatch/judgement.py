@@ -13,11 +13,12 @@ import numpy as np
 
 from shiftwatch.catalogue import arity, extended, metrics
 from shiftwatch.explained import explain, explained_init
-from shiftwatch.frame import Frame, frame
+from shiftwatch.frame import frame
+from shiftwatch.guess import guess
 from shiftwatch.incidents import Drift, Incidents
 from shiftwatch.ledger import Ledger
 from shiftwatch.plain import plain, restored
-from shiftwatch.records import Alert, Event, Incident
+from shiftwatch.records import Alert, Event, Incident, Site, from_plain, to_plain
 from shiftwatch.references import First, Previous, Reference
 from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, grown
 from shiftwatch.rules.response import ResponseState
@@ -33,6 +34,7 @@ RECORDED = (
     "saturation", "zero_fraction", "nonfinite", "kurtosis", "mean", "std", "rms",
 )  # fmt: skip
 
+_GUESSES = 8  # windows in which activations are read off the values
 _EVENT_MEMORY = 16  # steps for which an event is named in the advice
 
 
@@ -94,6 +96,7 @@ class Judgement:
         self._kept = Summary.empty((0,))
         self._before = Summary.empty((0,))
         self._ledger = Ledger()
+        self._guessing = _GUESSES
         self._incidents = Incidents()
         self._events: list[Event] = []
 
@@ -109,13 +112,20 @@ class Judgement:
         """
         number = len(self.sites)
         self._grow(number)
-        course, summaries = frame(batch, number)
+        guessed = {
+            c: a for s, a in self.sites.guessed.items() if (c := self.sites.column(s)) is not None
+        }
+        course, summaries = frame(batch, number, guessed)
         forward = self.sites.columns("output", "input", train=True)
         for columns, part in summaries:
             if np.isin(columns, forward).any():
                 self._ledger.add(columns, part)
         summary = _placed(summaries, number)
         self._explained, update, explained = explain(self._explained, course, self.sites)
+        if self._guessing > 0 and self.sites.unguessed.any():
+            self._guessing -= 1
+            for column, activation in guess(summary, self.sites).items():
+                self.sites.guess(column, activation)
         units = self._ledger.units(forward)
         last = int(batch.steps[-1])
         values = self._measure(summary, last)
@@ -222,6 +232,8 @@ class Judgement:
             "before": _summary_state(self._before),
             "ledger": plain(self._ledger.state()),
             "incidents": self._incidents.state(),
+            "guessing": self._guessing,
+            "guessed": [[to_plain(s), a] for s, a in self.sites.guessed.items()],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
@@ -237,6 +249,10 @@ class Judgement:
         self._before = _summary_from(state["before"])
         self._ledger.load(restored(state["ledger"], self._ledger.state()))
         self._incidents.load(state["incidents"])
+        self._guessing = int(state["guessing"])
+        for site, activation in state["guessed"]:
+            self.sites.guessed[from_plain(Site, site)] = activation
+        self.sites.renew()
 
 
 def _placed(summaries: list[tuple[np.ndarray, Summary]], number: int) -> Summary:

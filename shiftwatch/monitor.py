@@ -21,7 +21,16 @@ from shiftwatch.arrays import ArraySource
 from shiftwatch.history import History
 from shiftwatch.judgement import Judgement
 from shiftwatch.records import (
-    INPUT, TENSORS, Alert, Event, Incident, Layer, Report, Site, from_plain, to_plain,
+    INPUT,
+    TENSORS,
+    Alert,
+    Event,
+    Incident,
+    Layer,
+    Report,
+    Site,
+    from_plain,
+    to_plain,
 )  # fmt: skip
 from shiftwatch.references import Decayed, First, Previous, Reference, SavedRun
 from shiftwatch.reporters import LoggingReporter, Reporter, deliver

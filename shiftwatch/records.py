@@ -115,7 +115,7 @@ class Alert:
         message: one line: where, what, how much, against what.
         advice: what to look at first.
         origin: layer where the incident starts; equal to ``layer`` if it starts here.
-        incident: alerts of one cause share the number.
+        incident: alerts of one cause share the number; 0 for an info, which is no alarm.
         detected: step at which it was raised, at or after ``step``.
     """
 

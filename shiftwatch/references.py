@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from shiftwatch.run import Run
 from shiftwatch.sites import Sites
 from shiftwatch.summaries import Histogram, Moments, Summary, Tallies
-
 
 _Group = TypeVar("_Group", Moments, Tallies, Histogram)
 
@@ -76,24 +75,11 @@ class Decayed:
 
     def of(self, kept: Summary, current: Summary, sites: Sites, step: int) -> Summary:
         """The fading mixture up to the window before."""
-        return chosen(kept.count > 0, kept, current)
+        return chosen(kept.count > 0, _scaled(kept, 1 / _FINE), current)
 
     def keep(self, kept: Summary, current: Summary) -> Summary:
-        """The mixture with the current window in it; counts are rounded to whole numbers."""
-        faded = Summary(
-            Moments(
-                *(
-                    _faded(getattr(kept.moments, f.name), self.rate)
-                    if f.name in ("count", "m2", "m3", "m4")
-                    else getattr(kept.moments, f.name)
-                    for f in fields(Moments)
-                )
-            ),
-            Tallies(*(_faded(getattr(kept.tallies, f.name), self.rate) for f in fields(Tallies))),
-            Histogram(_faded(kept.histogram.counts, self.rate)),
-            kept.bounded,
-        )
-        return faded + replace(current, units=None)
+        """The mixture with the current window in it, in parts of a count."""
+        return _scaled(kept, self.rate) + _scaled(current, _FINE)
 
 
 class SavedRun:
@@ -148,6 +134,28 @@ def chosen(mask: np.ndarray, a: Summary, b: Summary) -> Summary:
     )
 
 
-def _faded(values: np.ndarray, rate: float) -> np.ndarray:
-    scaled = values * rate
+# A faded count is kept in parts of this size: rounded to whole ones, 4 would stay 4 for ever.
+_FINE = 1024
+
+
+def _scaled(summary: Summary, factor: float) -> Summary:
+    """A summary in which everything counts ``factor`` times, without units."""
+
+    def scaled(group: object, names: tuple[str, ...]) -> list[np.ndarray]:
+        return [
+            _times(getattr(group, n), factor) if n in names else getattr(group, n)
+            for n in group.__dataclass_fields__  # type: ignore[attr-defined]
+        ]
+
+    tallies = tuple(f.name for f in fields(Tallies))
+    return Summary(
+        Moments(*scaled(summary.moments, ("count", "m2", "m3", "m4"))),
+        Tallies(*scaled(summary.tallies, tallies)),
+        Histogram(_times(summary.histogram.counts, factor)),
+        summary.bounded,
+    )
+
+
+def _times(values: np.ndarray, factor: float) -> np.ndarray:
+    scaled = values * factor
     return np.rint(scaled).astype(values.dtype) if values.dtype.kind == "i" else scaled

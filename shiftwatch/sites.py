@@ -32,6 +32,7 @@ class Sites:
     def __init__(self) -> None:
         self.all: list[Site] = []
         self.layers: dict[str, Layer] = {}
+        self.guessed: dict[Site, str] = {}
         self._columns: dict[Site, int] = {}
         self._chosen: dict[tuple[tuple[str, ...], bool | None], np.ndarray] = {}
 
@@ -42,11 +43,11 @@ class Sites:
         """Column of the site; a known site keeps its column, its layer is updated."""
         if self.layers.get(layer.name) != layer:
             self.layers[layer.name] = layer
-            self._forget()
+            self.renew()
         if site not in self._columns:
             self._columns[site] = len(self.all)
             self.all.append(site)
-            self._forget()
+            self.renew()
         return self._columns[site]
 
     def column(self, site: Site) -> int | None:
@@ -87,7 +88,7 @@ class Sites:
     def heads(self) -> np.ndarray:
         """Sites of layers that feed no other layer: there saturation is the goal."""
         fed = {parent for layer in self.layers.values() for parent in layer.parents}
-        return np.array([s.layer != INPUT and s.layer not in fed for s in self.all], bool)
+        return np.array([s.tensor == "output" and s.layer not in fed for s in self.all], bool)
 
     @cached_property
     def after_activation(self) -> np.ndarray:
@@ -101,6 +102,20 @@ class Sites:
                 for s in self.all
             ],
             bool,
+        )
+
+    @cached_property
+    def unguessed(self) -> np.ndarray:
+        """Input sites whose activation, if any, is not known: not the model's own input."""
+        return (
+            np.array(
+                [
+                    s.tensor == "input" and s.layer != INPUT and s not in self.guessed
+                    for s in self.all
+                ],
+                bool,
+            )
+            & ~self.after_activation
         )
 
     @cached_property
@@ -118,9 +133,16 @@ class Sites:
 
     def activation(self, site: Site) -> str:
         """Activation of the site's values; ``""`` for sites that are no activation's output."""
+        if site.tensor == "input":
+            return self.guessed.get(site, "")
         if site.tensor != "output" or site.part:
             return ""
         return self.layers[site.layer].activation
+
+    def guess(self, column: int, activation: str) -> None:
+        """Note what an input's values show: an activation without a module made them."""
+        self.guessed[self.all[column]] = activation
+        self.renew()
 
     def parents(self, layer: str) -> tuple[str, ...]:
         """Layers that feed this one; for an unknown layer none."""
@@ -160,7 +182,8 @@ class Sites:
     def _train(self) -> np.ndarray:
         return np.array([s.mode == "train" for s in self.all], bool)
 
-    def _forget(self) -> None:
+    def renew(self) -> None:
+        """Compute the masks anew when they are asked for."""
         self._chosen.clear()
         for name in (
             "order",

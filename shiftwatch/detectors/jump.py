@@ -123,7 +123,9 @@ class Jump:
         ripe = held & (time - state.since >= self.patience + modest)
         if self.patience == 0:
             ripe = fresh
-        since = np.where(fresh, time, np.where(held & ~ripe, state.since, np.where(seen, -1, state.since)))
+        since = np.where(
+            fresh, time, np.where(held & ~ripe, state.since, np.where(seen, -1, state.since))
+        )
         if self.patience == 0:
             since = np.full_like(since, -1)  # nothing waits
         fired_since = np.where(fresh, time, state.since)

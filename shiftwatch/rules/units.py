@@ -109,12 +109,8 @@ class UnitHealth:
         summary = evidence.summary
         count, tallies = summary.count[mine], summary.tallies
         seen = count > 0
-        # Where no module tells, values that are never negative and often zero are rectified.
-        zeros = tallies.zero[mine] / np.maximum(count, 1)
         flat = tallies.flat[mine] / np.maximum(count, 1)
-        rectified = sites.mask("input")[mine] & (summary.moments.min[mine] >= 0) & (zeros > 0.05)
-        rectified &= (sites.order[mine] >= 0) & ~sites.after_activation[mine]
-        can_die = (sites.one_sided[mine] | rectified) & seen
+        can_die = sites.one_sided[mine] & seen
         can_saturate = sites.two_sided[mine] & ~sites.heads[mine] & seen
         flat_state, firings = self._judge(
             state.flat, self.saturated, np.where(can_saturate, flat, np.nan), evidence, 0.0

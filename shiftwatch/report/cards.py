@@ -1,0 +1,171 @@
+"""Plain HTML of what the page says in words: incidents, events, configuration, glossary.
+
+Every text from a run passes through :func:`text`, the only way into the markup.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shiftwatch.report.glossary import Entry
+from shiftwatch.report.sparkline import sparkline
+from shiftwatch.report.wording import count, kind_words, listed, number, place
+
+if TYPE_CHECKING:
+    from shiftwatch.history import Run
+    from shiftwatch.records import Alert, Event, Incident
+
+_SHOWN_FOLLOWERS = 12
+_SHOWN_ALERTS = 8
+_SHOWN_INCIDENTS = 40
+
+
+def text(value: object) -> str:
+    """Any value as text that cannot become markup, whatever a layer is called.
+
+    Example:
+        >>> text("</script><b>")
+        '&lt;/script&gt;&lt;b&gt;'
+    """
+    printable = "".join(
+        c if c.isprintable() or c in "\n\t\xa0" else "\N{REPLACEMENT CHARACTER}" for c in str(value)
+    )
+    return html.escape(printable, quote=True)
+
+
+def fact_list(pairs: Iterable[tuple[str, str]]) -> str:
+    """Label and value pairs."""
+    return "".join(f"<div><dt>{text(k)}</dt><dd>{text(v)}</dd></div>" for k, v in pairs)
+
+
+def incident_cards(run: Run) -> str:
+    """A card per incident, alarms before notes, oldest first; ``""`` without any."""
+    cache: dict[str, np.ndarray] = {}
+    ordered = sorted(run.incidents, key=lambda i: (i.severity == "info", i.step, i.number))
+    cards = [_card(run, i, cache) for i in ordered[:_SHOWN_INCIDENTS]]
+    numbers = {i.number for i in run.incidents}
+    loose = [a for a in run.alerts if a.incident not in numbers and a.severity != "info"]
+    if loose:
+        items = "".join(_alert(run, a, cache) for a in loose[:_SHOWN_ALERTS])
+        cards.append(
+            f'<article class="card warning"><header><h3>Alerts outside an incident</h3></header>'
+            f'<ul class="alerts">{items}</ul></article>'
+        )
+    hidden = len(ordered) - _SHOWN_INCIDENTS
+    if hidden > 0:
+        cards.append(f'<p class="quiet">{count(hidden, "more incident")}, in the run itself.</p>')
+    return "".join(cards)
+
+
+def _card(run: Run, incident: Incident, cache: dict[str, np.ndarray]) -> str:
+    alerts = [a for a in run.alerts if a.incident == incident.number]
+    state = "still open" if incident.cleared is None else f"cleared at step {incident.cleared:,}"
+    kinds = listed([kind_words(k) for k in incident.kinds]) if incident.kinds else "no alert kept"
+    items = "".join(_alert(run, a, cache) for a in alerts[:_SHOWN_ALERTS])
+    if len(alerts) > _SHOWN_ALERTS:
+        items += f'<li class="quiet">{count(len(alerts) - _SHOWN_ALERTS, "more alert")}</li>'
+    facts = f"since step <b>{incident.step:,}</b>, detected at step <b>{incident.detected:,}</b>, {state}"
+    severity = incident.severity if incident.severity in ("info", "warning") else "critical"
+    return (
+        f'<article class="card {severity}"><header>'
+        f'<span class="badge">{text(incident.severity)}</span>'
+        f'<h3><span class="nr">{incident.number}</span> {_layer_link(place(incident.origin), incident.origin)}'
+        f'<span class="kinds">{text(kinds)}</span></h3>'
+        f'<p class="quiet">{facts}</p></header>'
+        f'<ul class="alerts">{items}</ul>{_followers(incident)}</article>'
+    )
+
+
+def _alert(run: Run, alert: Alert, cache: dict[str, np.ndarray]) -> str:
+    svg = sparkline(run, alert, cache)
+    advice = f'<p class="advice">{text(alert.advice)}</p>' if alert.advice else ""
+    figure = ""
+    if svg:
+        caption = f"{text(alert.metric)} · {text(alert.tensor)}"
+        figure = f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
+    return f'<li><div><p class="message">{text(alert.message)}</p>{advice}</div>{figure}</li>'
+
+
+def _followers(incident: Incident) -> str:
+    if not incident.followers:
+        return ""
+    names = incident.followers
+    shown = ", ".join(_layer_link(n, n) for n in names[:_SHOWN_FOLLOWERS])
+    if len(names) <= _SHOWN_FOLLOWERS:
+        return f'<p class="followers"><b>Followed by</b> {shown}</p>'
+    rest = ", ".join(_layer_link(n, n) for n in names[_SHOWN_FOLLOWERS:])
+    return (
+        f'<details class="followers"><summary><b>Followed by {count(len(names), "layer")}</b> '
+        f"{text(names[0])} … {text(names[-1])}</summary><p>{shown}, {rest}</p></details>"
+    )
+
+
+def _layer_link(shown: str, layer: str) -> str:
+    return f'<a href="#layer" class="layer" data-layer="{text(layer)}">{text(shown)}</a>'
+
+
+def event_rows(events: Iterable[Event], *, kinds: bool = True) -> str:
+    """Table rows of events, with or without their kind; ``""`` without any."""
+    return "".join(
+        f"<tr><td class=num>{e.step:,}</td>"
+        + (f"<td>{text(e.kind.replace('_', ' '))}</td>" if kinds else "")
+        + f"<td>{text(e.detail)}</td></tr>"
+        for e in events
+    )
+
+
+def alert_rows(alerts: Iterable[Alert]) -> str:
+    """Table rows of alerts; ``""`` without any."""
+    return "".join(
+        f'<tr class="{text(a.severity)}"><td class=num>{a.step:,}</td><td>{text(a.severity)}</td>'
+        f"<td>{_layer_link(a.layer, a.layer)}</td><td>{text(kind_words(a.kind))}</td>"
+        f"<td class=num>{text(number(a.value))}</td><td>{text(a.message)}</td></tr>"
+        for a in alerts
+    )
+
+
+def settings(meta: Mapping[str, Any]) -> str:
+    """Rows of what the run was configured with and ran on; nested values as paths."""
+    rows = "".join(
+        f"<tr><th scope=row>{text(path)}</th><td>{text(value)}</td></tr>"
+        for path, value in _flat(meta, "")
+    )
+    return f'<table class="plain settings"><tbody>{rows}</tbody></table>' if rows else ""
+
+
+def _flat(value: Any, path: str) -> Iterable[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key in value:
+            yield from _flat(value[key], f"{path}.{key}" if path else str(key))
+    elif not path or value == {}:
+        return
+    elif isinstance(value, str):
+        yield path, value
+    else:
+        yield path, _short(value)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+        return ", ".join(value) or "none"
+    try:
+        words = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):
+        words = str(value)
+    return words if len(words) <= 1000 else words[:999] + "…"
+
+
+def glossary(entries: Iterable[Entry]) -> str:
+    """Definition list of the metrics that the page shows."""
+    return "".join(
+        f"<div><dt>{text(e.title)} <code>{text(e.key)}</code></dt><dd>{text(e.words)}</dd></div>"
+        for e in entries
+        if e.words
+    )

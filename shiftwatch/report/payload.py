@@ -1,0 +1,286 @@
+"""Payload: all that the page's script draws, as one JSON value and three packed blobs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shiftwatch.records import to_plain
+from shiftwatch.report import glossary
+from shiftwatch.report.packing import Blobs, scaled_8, scaled_16, shuffled, typical
+from shiftwatch.report.timeline import (
+    Columns,
+    Distributions,
+    columns,
+    distributions,
+    farthest,
+    smooth_quantiles,
+)
+from shiftwatch.report.wording import run_name
+from shiftwatch.summaries.histogram import BINS
+
+if TYPE_CHECKING:
+    from shiftwatch.history import Run
+
+#: Most columns of time and slices of histograms on a page.
+MOST_COLUMNS, MOST_SLICES = 600, 96
+# Cells of maps and tracks together; about a byte each in the file.
+_BUDGET = 4_500_000
+_TRACK_CELLS = 10  # 7 tracks of two bytes, packed
+_HISTOGRAM_SHADES = 48
+_HISTOGRAM_CELLS = 12_000  # histograms on a page
+_MOST_RECORDS = 5_000  # alerts and events on one page
+
+
+@dataclass
+class Packed:
+    """Three blobs of one run: ``maps`` (u8), ``tracks`` (u16, shuffled), ``shades`` (u8)."""
+
+    maps: Blobs = field(default_factory=Blobs)
+    tracks: Blobs = field(default_factory=Blobs)
+    shades: Blobs = field(default_factory=Blobs)
+
+
+def payload(
+    run: Run, packed: Packed, *, at: Columns | None = None, budget: int = _BUDGET
+) -> dict[str, Any]:
+    """What the page knows of a run.
+
+    Args:
+        run: any run; empty, of one window, and with sites that never had a value included.
+        packed: receives the numbers.
+        at: columns of time, where the caller has chosen them.
+        budget: cells of maps and tracks to spend; fewer columns where a run has many sites.
+
+    Returns:
+        A value for :func:`as_json`; offsets point into ``packed``.
+
+    Cost: one read of every window; 160 layers × 2,000 windows take a few seconds.
+    """
+    wanted = [k for k in glossary.ORDER if k in run.metrics]
+    wanted += [k for k in run.metrics if k not in glossary.ORDER]
+    series = {key: run.metric(key) for key in wanted}
+    rows = sum(int((~np.isnan(v)).any(0).sum()) for v in series.values() if v.size)
+    cells = rows + (_TRACK_CELLS + 4) * len(run.sites)
+    limit = int(np.clip(budget // max(cells, 1), 60, MOST_COLUMNS))
+    at = columns(run.first, run.steps, limit) if at is None else at
+    slices = int(np.clip(_HISTOGRAM_CELLS // max(len(run.sites), 1), 40, MOST_SLICES))
+    spread = distributions(run, at, slices)
+
+    maps: dict[str, np.ndarray] = {}
+    for key, values in series.items():
+        log = glossary.entry(key, values).scale == "log"
+        maps[key] = _pooled(values, at, log)
+    for key, derived in _derived(run, spread).items():
+        if key not in maps or np.isnan(maps[key]).all():
+            maps[key] = series[key] = derived
+    keys = sorted(maps, key=lambda k: glossary.ORDER.index(k) if k in glossary.ORDER else 99)
+    keys = [k for k in keys if not np.isnan(maps[k]).all()]
+
+    entries = {k: glossary.entry(k, maps[k]) for k in keys}
+    layer_number = {name: i for i, name in enumerate(run.layers)}
+    return {
+        "name": run_name(run),
+        "layers": [
+            [x.name, x.module, x.activation, int(x.parameters), x.norm] for x in run.layers.values()
+        ],
+        "sites": [[layer_number.get(s.layer, -1), s.tensor, s.part, s.mode] for s in run.sites],
+        "time": {"first": at.first.tolist(), "last": at.last.tolist()},
+        "slices": {"first": spread.slices.first.tolist(), "last": spread.slices.last.tolist()},
+        "losses": _rounded(_losses(run, at)),
+        "windows": int(run.steps.size),
+        "metrics": [
+            {"key": k, "title": e.title, "words": e.words, "scale": e.scale, "full": e.full}
+            for k, e in entries.items()
+        ],
+        "maps": {k: packed_map(maps[k], entries[k].scale == "log", packed.maps) for k in keys},
+        "tracks": _tracks(spread, packed.tracks),
+        "shades": _shades(spread, packed.shades),
+        "reference": _reference(run, at, spread),
+        "table": {
+            k: _extremes(
+                series[k],
+                entries[k],
+                run.steps if series[k].shape[0] == run.steps.size else at.last,
+            )
+            for k in keys
+        },
+        "alerts": [to_plain(a) for a in run.alerts[:_MOST_RECORDS]],
+        "incidents": [to_plain(i) for i in run.incidents[:_MOST_RECORDS]],
+        "events": [to_plain(e) for e in run.events[:_MOST_RECORDS]],
+    }
+
+
+def as_json(value: Any) -> str:
+    """JSON for a script element: no ``<``, no NaN, ASCII only.
+
+    Example:
+        >>> as_json({"name": "</script>", "x": float("nan")})
+        '{"name":"\\\\u003c/script\\\\u003e","x":null}'
+    """
+    text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(value: Any) -> Any:
+    """Infinities as the words that the script knows, NaN as null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, np.generic):
+        return _finite(value.item())
+    return value
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [float(f"{v:.5g}") for v in values.tolist()]
+
+
+def _pooled(values: np.ndarray, at: Columns, log: bool) -> np.ndarray:
+    """Metric per column; on a logarithmic scale zero is the farthest of all, not missing."""
+    if not log or at.size == values.shape[0]:
+        return farthest(values, at)
+    positive = values[np.isfinite(values) & (values > 0)]
+    floor = 1e-3 * float(positive.min()) if positive.size else 1.0
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        logs = np.log(np.where(np.isnan(values), np.nan, np.maximum(values, floor)))
+        pooled = np.exp(farthest(logs, at))
+    return np.where(pooled < 2 * floor, 0.0, pooled)
+
+
+def _losses(run: Run, at: Columns) -> np.ndarray:
+    """Mean loss of each column; NaN where none of its windows has one: float64[columns]."""
+    if not at.size:
+        return np.zeros(0)
+    known = ~np.isnan(run.losses)
+    starts = at.starts[:-1]
+    n = np.add.reduceat(known.astype(float), starts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.add.reduceat(np.where(known, run.losses, 0.0), starts) / n)
+
+
+def _derived(run: Run, spread: Distributions) -> dict[str, np.ndarray]:
+    """Metrics that the summaries hold anyway, for runs that did not record them."""
+    derived = {
+        "std": spread.std,
+        "mean": spread.mean,
+        "zero_fraction": spread.zeros,
+        "saturation": spread.flat,
+        "nonfinite": spread.nonfinite,
+    }
+    place = {(s.layer, s.part, s.mode): i for i, s in enumerate(run.sites) if s.tensor == "weight"}
+    ratio = np.full_like(spread.rms, np.nan)
+    for i, site in enumerate(run.sites):
+        weight = place.get((site.layer, site.part, site.mode))
+        if site.tensor == "update" and weight is not None:
+            size = spread.rms[:, weight]
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                ratio[:, i] = np.where(size > 0, spread.rms[:, i] / size, np.nan)
+    derived["relative_update"] = ratio
+    return derived
+
+
+def packed_map(values: np.ndarray, log: bool, blob: Blobs) -> dict[str, Any]:
+    """Rows of one metric, float64[columns, sites]: [site, offset, low, high] each, in one unit."""
+    if log:  # the scale of asinh is logarithmic only well above its unit
+        known = values[np.isfinite(values) & (values > 0)]
+        unit = float(known.min()) / 2 if known.size else 1.0
+    else:
+        unit = typical(values)
+    rows = []
+    for site in np.flatnonzero((~np.isnan(values)).any(0)).tolist():
+        row = scaled_8(values[:, site], unit, from_zero=not log)
+        rows.append([site, blob.add(row.codes), row.low, row.high])
+    return {"unit": unit, "rows": rows}
+
+
+def _tracks(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
+    """Per site [offset, low, high, unit] of quantiles, mean and std, or None without values."""
+    result: list[list[float] | None] = []
+    for site in range(spread.mean.shape[1]):
+        values = np.concatenate(
+            [spread.quantiles[:, site].T, spread.mean[None, :, site], spread.std[None, :, site]]
+        )
+        if not np.isfinite(values).any():
+            result.append(None)
+            continue
+        width = spread.quantiles[:, site, 3] - spread.quantiles[:, site, 1]
+        row = scaled_16(values, typical(width, typical(values)))
+        result.append([blob.add(shuffled(row.codes)), row.low, row.high, row.unit])
+    return result
+
+
+def _shades(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
+    """Per site [offset, first bin, bins, largest share]: square roots of shares in 48 shades."""
+    result: list[list[float] | None] = []
+    for site in range(spread.mean.shape[1]):
+        counts = spread.histograms[:, site].astype(float)
+        used = np.flatnonzero(counts.sum(0))
+        if not used.size:
+            result.append(None)
+            continue
+        first, bins = int(used[0]), int(used[-1] - used[0]) + 1
+        total = counts.sum(1, keepdims=True)
+        shares = counts[:, first : first + bins] / np.where(total > 0, total, 1)
+        most = float(shares.max())
+        codes = np.rint(np.sqrt(shares / most) * _HISTOGRAM_SHADES).astype(np.uint8)
+        result.append([blob.add(codes), first, bins, most])
+    assert BINS < 1 << 16
+    return result
+
+
+def _reference(run: Run, at: Columns, spread: Distributions) -> dict[str, Any]:
+    """Percentiles of each site in its first window, the picture's background, and its words."""
+    if not run.steps.size:
+        return {"words": "", "sites": []}
+    values = smooth_quantiles(run.summary(0))
+    sites: list[list[float] | None] = []
+    later: dict[int, str] = {}
+    for site in range(len(run.sites)):
+        row = values[site]
+        if np.isnan(row).any():  # a site that appeared later: its own first column
+            seen = np.flatnonzero(~np.isnan(spread.quantiles[:, site, 2]))
+            if not seen.size:
+                sites.append(None)
+                continue
+            row = spread.quantiles[seen[0], site]
+            later[site] = _steps(at.first[seen[0]], at.last[seen[0]])
+        sites.append(_rounded(row))
+    words = _steps(run.first[0], run.steps[0])
+    return {"words": words, "sites": sites, "later": later}
+
+
+def _steps(first: int, last: int) -> str:
+    return f"first window, steps {int(first):,}–{int(last):,}"
+
+
+def _extremes(values: np.ndarray, entry: glossary.Entry, steps: np.ndarray) -> list[Any]:
+    """Per site [last value, worst value, step of the worst], or None without values."""
+    if not values.size:
+        return []
+    known = ~np.isnan(values)
+    some = known.any(0)
+    last = values.shape[0] - 1 - np.argmax(known[::-1], axis=0)
+    size = np.abs(values)
+    if entry.scale == "log":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = np.log(np.where(values > 0, values, np.nan))
+            middle = np.array(
+                [np.median(x[~np.isnan(x)]) if np.any(~np.isnan(x)) else 0 for x in logs.T]
+            )
+            size = np.abs(logs - middle)
+    worst = np.argmax(np.where(np.isnan(size), -np.inf, size), axis=0)
+    column = np.arange(values.shape[1])
+    return [
+        [float(f"{a:.5g}"), float(f"{b:.5g}"), int(steps[c])] if ok else None
+        for a, b, c, ok in zip(
+            values[last, column].tolist(), values[worst, column].tolist(), worst, some, strict=True
+        )
+    ]
