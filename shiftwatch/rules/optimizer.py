@@ -16,13 +16,14 @@ from shiftwatch.sites import Sites
 
 class OptimizerState(NamedTuple):
     """Attributes: jump: of log2(update / learning rate), [..., sites]; most: float64[sites],
-    largest relative update so far, slowly forgotten; seen: int64[sites]; still: int64[sites],
+    largest relative update so far, slowly forgotten; usual: float64[sites], recent mean of it; seen: int64[sites]; still: int64[sites],
     steps without any change; moved: bool[sites]; tampered: int64[sites], how often a weight
     was changed from outside; rate: float64[1], largest learning rate; until: int64[sites].
     """
 
     jump: JumpState
     most: np.ndarray
+    usual: np.ndarray
     seen: np.ndarray
     still: np.ndarray
     moved: np.ndarray
@@ -39,7 +40,8 @@ class Optimizer:
         limit: of log2(update / learning rate), in robust scales of its own moves.
         octaves: change of the same that matters: 3.32 is a factor of ten.
         growth: an update this many times the largest so far is out of line whatever the
-            learning rate says, …
+            learning rate says; or this many times the recent mean …
+        record: … if it is also this many times the largest so far, …
         size: … provided that it is at least this share of the weight; healthy is about 1e-3.
         patience: optimizer steps without any change after which a weight that got a
             gradient counts as frozen.
@@ -50,6 +52,7 @@ class Optimizer:
     limit: float = 8.0
     octaves: float = 3.32
     growth: float = 10.0
+    record: float = 2.5
     size: float = 0.05
     patience: int = 24
     tamper: float = 0.01
@@ -68,6 +71,7 @@ class Optimizer:
         return OptimizerState(
             jump=self._jump.init((sites,)),
             most=np.zeros(sites),
+            usual=np.zeros(sites),
             seen=np.zeros(sites, np.int64),
             still=np.zeros(sites, np.int64),
             moved=np.zeros(sites, bool),
@@ -86,7 +90,8 @@ class Optimizer:
         relative, outside = evidence.update[:, mine], batch.tampered[:, mine]
         jump = self._jump
         inner = jump.refresh(state.jump)
-        most, seen, still, moved = state.most, state.seen, state.still, state.moved
+        most, usual, seen = state.most, state.usual, state.seen
+        still, moved = state.still, state.moved
         tampered, until = state.tampered.copy(), state.until.copy()
         rate_most = float(state.rate[0])
         firings: list[Firing] = []
@@ -102,11 +107,15 @@ class Optimizer:
                 level = np.where(u > 0, np.log2(u / scale), np.nan)
             inner, out = jump.update(inner, level, step)
             known = np.isfinite(u)
-            large = known & (seen >= 16) & (most > 0) & (u >= self.growth * most) & (u >= self.size)
+            large = known & (seen >= 16) & (most > 0) & (u >= self.size)
+            large &= (u >= self.growth * most) | (
+                (u >= self.growth * usual) & (u >= self.record * most)
+            )
             odd = out.fired & (out.change > 0) & (u >= self.size / 50)
-            firings += self._steps(mine, u, most, large, odd, out.change, out.since, step)
+            firings += self._steps(mine, u, usual, large, odd, out.change, out.since, step)
             until = np.where(large | odd, step + self.memory, until)
             most = np.where(known, np.maximum(u, most * 0.9997), most)
+            usual = np.where(known, usual + np.maximum(0.05, 1 / (seen + 1)) * (u - usual), usual)
             seen = seen + known
             idle = known & (u == 0)
             live = not np.isfinite(rate) or rate > 1e-3 * rate_most
@@ -115,7 +124,7 @@ class Optimizer:
             firings += self._frozen(evidence, mine, still, moved, until, updates, step)
         until = np.where((until >= 0) & (batch.steps[-1:].max(initial=0) >= until), -1, until)
         state = OptimizerState(
-            inner, most, seen, still, moved, tampered, np.array([rate_most]), until
+            inner, most, usual, seen, still, moved, tampered, np.array([rate_most]), until
         )
         return Verdict(state, firings, until >= 0)
 
@@ -123,7 +132,7 @@ class Optimizer:
         self,
         mine: np.ndarray,
         u: np.ndarray,
-        most: np.ndarray,
+        usual: np.ndarray,
         large: np.ndarray,
         odd: np.ndarray,
         change: np.ndarray,
@@ -135,8 +144,8 @@ class Optimizer:
         for column in np.flatnonzero(large | odd).tolist():
             if large[column]:
                 text = f"one update moved the weights by {u[column]:.2g} of their size, "
-                text += f"×{u[column] / most[column]:.3g} the largest so far"
-                score, began, limit = u[column] / most[column], step, self.growth * most[column]
+                text += f"×{u[column] / usual[column]:.3g} the usual"
+                score, began, limit = u[column] / usual[column], step, self.growth * usual[column]
             else:
                 factor = 2 ** float(change[column])
                 text = f"updates grew ×{factor:.3g} at the same learning rate"
@@ -228,7 +237,7 @@ class Optimizer:
                     metric="unexplained_change",
                     value=float(change[column]),
                     limit=self.tamper,
-                    text=f"weights changed by {change[column]:.2g} of their size outside the optimizer",
+                    text=f"weights changed by {_share(float(change[column]))} outside the optimizer",
                     score=float(change[column] / self.tamper),
                 )
             )
@@ -245,3 +254,8 @@ def _gradient_by_layer(evidence: Evidence) -> dict[str, float]:
             layer = evidence.sites.all[column].layer
             found[layer] = max(found.get(layer, 0.0), float(known.max()))
     return found
+
+
+def _share(change: float) -> str:
+    """A change relative to a size, in words."""
+    return f"{change:.3g} times their size" if change >= 1 else f"{change:.2%} of their size"
