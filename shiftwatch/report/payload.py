@@ -18,6 +18,7 @@ from shiftwatch.report.timeline import (
     columns,
     distributions,
     farthest,
+    medians,
     smooth_quantiles,
 )
 from shiftwatch.report.wording import run_name
@@ -272,10 +273,7 @@ def _extremes(values: np.ndarray, entry: glossary.Entry, steps: np.ndarray) -> l
     if entry.scale == "log":
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(np.where(values > 0, values, np.nan))
-            middle = np.array(
-                [np.median(x[~np.isnan(x)]) if np.any(~np.isnan(x)) else 0 for x in logs.T]
-            )
-            size = np.abs(logs - middle)
+            size = np.where(values == 0, np.inf, np.abs(logs - medians(logs)))
     worst = np.argmax(np.where(np.isnan(size), -np.inf, size), axis=0)
     column = np.arange(values.shape[1])
     return [

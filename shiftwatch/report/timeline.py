@@ -79,7 +79,7 @@ def farthest(values: np.ndarray, at: Columns) -> np.ndarray:
     if at.size == values.shape[0] or not values.size:
         return values
     known = ~np.isnan(values)
-    middle = _median(values)
+    middle = medians(values)
     with np.errstate(invalid="ignore"):
         distance = values - middle
     starts = at.starts[:-1]
@@ -89,7 +89,7 @@ def farthest(values: np.ndarray, at: Columns) -> np.ndarray:
     return np.where(np.logical_or.reduceat(known, starts), chosen, np.nan)
 
 
-def _median(values: np.ndarray) -> np.ndarray:
+def medians(values: np.ndarray) -> np.ndarray:
     """Median over the windows, leaving out NaN; 0 where none is left: float64[rows]."""
     ordered = np.sort(values, axis=0)  # NaN last
     count = (~np.isnan(values)).sum(0)

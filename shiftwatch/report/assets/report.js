@@ -194,7 +194,7 @@ await start(async () => {
   function lineTrack(title, lines, kind, o = {}) {
     const joined = run.sites[state.site].mode === "eval";
     const word = o.share ? percent : (/** @type {number} */ v) => fmt(v, 3);
-    track(title, lines.length > 1 || o.limits?.length ? [...(lines.length > 1 ? lines.map((l) => [l.colour, l.name]) : []), ...(o.limits?.length ? [[ink.critical, "limit"]] : [])] : [], o.height ?? 92,
+    track(title, lines.length > 1 || o.share || o.limits?.length ? [...(lines.length > 1 || o.share ? lines.map((l) => [l.colour, l.name]) : []), ...(o.limits?.length ? [[ink.critical, "limit"]] : [])] : [], o.height ?? 92,
       (g, box, x) => {
         const known = kind === "log" ? lines.map((l) => l.values.map((v) => (v > 0 ? v : NaN))) : lines.map((l) => l.values);
         const span = extent([...known, Float64Array.from(o.limits ?? [])]);
