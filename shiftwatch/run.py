@@ -69,23 +69,23 @@ class Rows:
 
     rows: tuple[Row, ...]
 
-    @property
+    @cached_property
     def first(self) -> np.ndarray:
         return np.array([r.first for r in self.rows], np.int64)
 
-    @property
+    @cached_property
     def steps(self) -> np.ndarray:
         return np.array([r.step for r in self.rows], np.int64)
 
-    @property
+    @cached_property
     def losses(self) -> np.ndarray:
         return np.array([mean_loss(r.losses) for r in self.rows])
 
-    @property
+    @cached_property
     def overhead(self) -> np.ndarray:
         return np.array([r.overhead for r in self.rows])
 
-    @property
+    @cached_property
     def keys(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(key for r in self.rows for key in r.keys))
 
