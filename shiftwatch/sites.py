@@ -185,17 +185,9 @@ class Sites:
     def renew(self) -> None:
         """Compute the masks anew when they are asked for."""
         self._chosen.clear()
-        for name in (
-            "order",
-            "one_sided",
-            "two_sided",
-            "heads",
-            "after_activation",
-            "weight_of",
-            "_tensors",
-            "_train",
-        ):
-            self.__dict__.pop(name, None)
+        for name, attribute in vars(type(self)).items():
+            if isinstance(attribute, cached_property):
+                self.__dict__.pop(name, None)
 
     def in_order(self, layers: Iterable[str]) -> tuple[str, ...]:
         """The given layers in execution order, each once, the input first."""

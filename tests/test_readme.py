@@ -1,0 +1,86 @@
+"""The code that README prints runs as printed."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def block(start: str) -> str:
+    """The one printed block that contains a line."""
+    found = [b for b in BLOCKS if start in b]
+    assert len(found) == 1, f"README prints {len(found)} blocks with {start!r}"
+    return found[0]
+
+
+@pytest.fixture
+def training(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """What a user has before adding shiftwatch."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+    x, y = torch.randn(96, 8), torch.randint(0, 2, (96,))
+    return {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "criterion": torch.nn.CrossEntropyLoss(),
+        "loader": list(zip(x.split(8), y.split(8), strict=True)),
+    }
+
+
+def test_the_three_lines_run_as_printed(training: dict[str, Any], tmp_path: Path) -> None:
+    exec(block("monitor.step(loss=loss)\n\nmonitor.report"), training)
+    assert training["monitor"].alerts == []
+    assert (tmp_path / "first.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "runs/first/attempt-001").is_dir()
+
+
+def test_the_options_run_as_printed(training: dict[str, Any]) -> None:
+    code = block("layers=[").replace('["encoder.*", "head"]', '["0", "2"]')
+    exec("from shiftwatch.integrations.torch import watch\n" + code, training)
+    training["monitor"].close()
+
+
+def test_the_lightning_lines_run_as_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("pytorch_lightning")
+    from pytorch_lightning import Trainer
+
+    monkeypatch.chdir(tmp_path)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    exec(block("ShiftWatch(run="), {"Trainer": lambda callbacks: Trainer(
+        callbacks=callbacks, accelerator="cpu", logger=False, enable_checkpointing=False
+    )})  # fmt: skip
+
+
+def test_the_lines_for_any_framework_run_as_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    exec(
+        block('monitor.observe("encoder.0"'),
+        {"batches": range(10), "activations": rng.normal(size=(16, 8)), "loss": 1.0},
+    )
+    assert (tmp_path / "runs/first/attempt-001").is_dir()
+
+
+def test_the_reporters_run_as_printed(
+    training: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    code = "from shiftwatch.integrations.torch import watch\n" + block("JsonlReporter")
+    exec(code.replace("watch(model, reporters", "monitor = watch(model, reporters"), training)
+    training["monitor"].close()
