@@ -119,7 +119,7 @@ class Incidents:
         assert self._open is not None
         group = self._open
         incident = group.incident
-        firings.sort(key=lambda f: (_moment(f), sites.order[f.column], -f.score))
+        firings.sort(key=lambda f: (_moment(f), _course(f, sites), -f.score))
         alerts, followers = [], set(incident.followers)
         for firing in firings:
             site = sites.all[firing.column]
@@ -270,7 +270,7 @@ def _forward_origin(lead: Sequence[Firing], sites: Sites, moves: np.ndarray) -> 
         return INPUT
     broken = [f for f in lead if f.kind == "nonfinite"]
     if broken:
-        return _home(min(broken, key=lambda f: int(sites.order[f.column])), sites)
+        return _home(min(broken, key=lambda f: _course(f, sites)), sites)
     out, into = _moves_by_layer(sites, moves)
     if into.get(INPUT, 0.0) >= 1:
         return INPUT
@@ -329,6 +329,13 @@ def _layer(firing: Firing, sites: Sites) -> str:
 def _moment(firing: Firing) -> float:
     """When a firing's cause acted, in steps, with its place within the step."""
     return firing.step + _place(firing)
+
+
+def _course(firing: Firing, sites: Sites) -> tuple[int, int]:
+    """When a site's values come to be within a step: forward, then backward, then the update."""
+    phase = {"gradient": 1, "update": 2, "weight": 2}.get(sites.all[firing.column].tensor, 0)
+    order = int(sites.order[firing.column])
+    return phase, -order if phase == 1 else order
 
 
 def _place(firing: Firing) -> float:

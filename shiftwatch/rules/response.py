@@ -27,6 +27,8 @@ from shiftwatch.sites import Sites
 _STD, _MEAN, _SPREAD = range(3)
 # An octave of the standard deviation in the unit of variance_shift.
 _LN_VARIANCE = 2 * log(2)
+# Values of a site and samples of a batch in a step under which the floors widen, by the root.
+_VALUES, _SAMPLES = 256, 8
 #: Steps whose moves are remembered to find an origin.
 COURSE = 16
 _KIND = ("variance_shift", "mean_shift", "collapse")
@@ -64,7 +66,7 @@ class Response:
             augmentation do.
         memory: steps after which a new level is the normal one.
 
-    The limits come from ``benchmarks``: see the documentation of the alarms.
+    The limits were chosen on small networks: docs/alarms.md says which.
     """
 
     limit: float = 8.0
@@ -85,10 +87,16 @@ class Response:
             least=np.array([0.02, 0.02, 0.02]),
         )
 
-    def _for(self, data: np.ndarray) -> Jump:
-        """The jump with wider floors for the model's input: data change by design."""
+    def _for(self, evidence: Evidence, mine: np.ndarray) -> Jump:
+        """The jump with wider floors for the model's input, for data change by design, and
+        for levels that rest on few values or on few samples.
+        """
+        data = evidence.sites.order[mine] < 0
         wider = np.where(data[:, None], np.array([self.data, self.data, 1.0]), 1.0)
-        return replace(self._jump, floor=np.asarray(self._jump.floor) * wider)
+        values = np.maximum(evidence.frame.count[:, mine].max(0, initial=0), 1)
+        samples = evidence.batch.batch_size.max(initial=0) or _SAMPLES
+        few = np.sqrt(np.maximum(1, np.maximum(_VALUES / values, _SAMPLES / samples)))
+        return replace(self._jump, floor=np.asarray(self._jump.floor) * wider * few[:, None])
 
     @property
     def _blast(self) -> Jump:
@@ -116,8 +124,7 @@ class Response:
         frame = evidence.frame
         mine = self.columns(evidence.sites)
         stds, means, spreads = frame.std[:, mine], frame.mean[:, mine], frame.spread[:, mine]
-        data = evidence.sites.order[mine] < 0
-        jump, blast = self._for(data), self._blast
+        jump, blast = self._for(evidence, mine), self._blast
         inner = jump.refresh(state.jump)
         outer = blast.refresh(state.blast)
         typical, unit, home, until = state.typical, state.unit, state.home, state.until
@@ -142,7 +149,7 @@ class Response:
                 axis=-1,
             )
             inner, out = jump.update(inner, levels, step, evidence.explained[t])
-            course[step % COURSE] = np.nan_to_num(np.abs(out.change) / jump.floor).max(-1)
+            course[step % COURSE] = np.nan_to_num(np.abs(out.change) / self._jump.floor).max(-1)
             when[step % COURSE] = step
             outer, big = blast.update(outer, levels[:, _STD], step)
             firings += self._shifts(mine, out)

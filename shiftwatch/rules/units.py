@@ -68,8 +68,8 @@ SATURATED = Growth("saturation", "saturation", 0.75, 0.5, 0.25, 0.8, "of the val
 class UnitHealth:
     """Dead units of one-sided activations, saturation of two-sided ones.
 
-    Growth is summed up by a CUSUM in units of ``growth``: once as large it fires in two
-    windows, twice as large at once.
+    Growth is summed up over the steps by a CUSUM in units of ``growth``: just as large it
+    fires after 64 steps, twice as large after 24, and three times as large at once.
 
     Args:
         burn_in: steps before the beginning's level is taken.
@@ -80,7 +80,7 @@ class UnitHealth:
     dead: Growth = DEAD
     saturated: Growth = SATURATED
 
-    _cusum = Cusum(k=0.5, h=0.75)
+    _cusum = Cusum(k=0.5, h=4.0)
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Outputs and inputs in training."""
@@ -146,8 +146,11 @@ class UnitHealth:
         base = np.where(seen & (level < base), level, base)  # recovered: measure from there
         growth = level - base
         needed = np.broadcast_to(np.maximum(limits.growth, grain), level.shape)
-        total, _ = self._cusum.update(state.sum, np.where(seen, growth / needed, np.nan))
-        ripe = seen & total.on & (growth >= needed) & (level >= limits.level)
+        ratio = growth / needed
+        weight = evidence.frame.steps.size / 8  # of a window that was cut short
+        excess = self._cusum.k + weight * (ratio - self._cusum.k)
+        total, _ = self._cusum.update(state.sum, np.where(seen, excess, np.nan))
+        ripe = seen & (total.on | (ratio >= 3)) & (ratio >= 1) & (level >= limits.level)
         fires = (born | ripe) & ~state.raised
         firings = [
             Firing(
