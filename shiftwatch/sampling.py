@@ -4,7 +4,8 @@ A tensor is ``positions x units``: units lie along one axis (channels, features)
 along all others (batch, space, time). Every unit is looked at in P positions of its own,
 one per stratum of the position axis, in shuffled order: a fixed stride would alias with
 the sequence length or the image width, and shared positions would make the units' errors
-one error. About 2,048 values are taken, so the cost belongs to the layer and not to its size.
+one error. Only where units lie side by side in memory do :data:`BLOCK` neighbours share their
+positions: one cache line then serves all of them, and the gather costs half. About 2,048 values are taken, so the cost belongs to the layer and not to its size.
 
 One-step error that may be relied on, 95 % of layers: standard deviation 6 %, mean 0.05
 standard deviations, share of zeros 0.02.
@@ -23,8 +24,10 @@ SIZE = 2048
 WIDEST = 512
 #: Positions looked at in every unit, where there are as many.
 LEAST = 4
-#: Values per sample of a parameter.
-WEIGHTS = 512
+#: Units that share their positions, where they lie side by side in memory.
+BLOCK = 8
+#: Values per sample of a parameter, and how many of them lie side by side.
+WEIGHTS, RUN = 512, 8
 
 
 def geometry(shape: Sequence[int], units_axis: int | None, size: int = SIZE) -> tuple[int, int]:
@@ -52,8 +55,13 @@ def geometry(shape: Sequence[int], units_axis: int | None, size: int = SIZE) -> 
     return min(max(size // units, LEAST), prod(shape) // width), units
 
 
-def fractions(positions: int, units: int, rng: np.random.Generator) -> np.ndarray:
+def fractions(positions: int, units: int, rng: np.random.Generator, block: int = 1) -> np.ndarray:
     """Where each unit is looked at, as a fraction of the position axis.
+
+    Args:
+        positions, units: of the sample.
+        rng: generator to draw from.
+        block: neighbouring units that share their positions.
 
     Returns:
         float64[positions, units] in [0, 1). Each column holds one draw from every stratum
@@ -65,16 +73,17 @@ def fractions(positions: int, units: int, rng: np.random.Generator) -> np.ndarra
         >>> np.sort((f * 4).astype(int), axis=0).T.tolist()
         [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]]
     """
-    stratum = np.broadcast_to(np.arange(positions)[:, None], (positions, units))
-    jitter: np.ndarray = rng.random((positions, units))
-    drawn: np.ndarray = (rng.permuted(stratum, axis=0) + jitter) / positions
-    return np.minimum(drawn, np.nextafter(1.0, 0.0))
+    drawn = (positions, -(-units // block))
+    stratum = np.broadcast_to(np.arange(positions)[:, None], drawn)
+    place: np.ndarray = (rng.permuted(stratum, axis=0) + rng.random(drawn)) / positions
+    return np.repeat(np.minimum(place, np.nextafter(1.0, 0.0)), block, axis=1)[:, :units]
 
 
 def chosen(width: int, units: int, seed: int = 0) -> np.ndarray:
     """Which of ``width`` units are looked at: int64[units], ascending, the same every time.
 
-    Where ``width`` is the smaller one, units are repeated.
+    Of a wider layer a random choice of neighbourhoods of :data:`BLOCK` units. Where
+    ``width`` is the smaller one, units are repeated.
 
     Example:
         >>> chosen(3, 3).tolist()
@@ -85,7 +94,11 @@ def chosen(width: int, units: int, seed: int = 0) -> np.ndarray:
     if width <= units:
         return np.arange(units) * width // units
     rng = np.random.default_rng([seed, width, units])
-    return np.sort(rng.choice(width, units, replace=False))
+    if units % BLOCK:
+        return np.sort(rng.choice(width, units, replace=False))
+    first = np.sort(rng.choice(width // BLOCK, units // BLOCK, replace=False)) * BLOCK
+    near: np.ndarray = first[:, None] + width % BLOCK // 2 + np.arange(BLOCK)
+    return near.reshape(-1)
 
 
 def offsets(
@@ -152,25 +165,27 @@ def sample(
     return taken
 
 
-def lattice(shape: Sequence[int], size: int = WEIGHTS) -> tuple[int, int]:
-    """How to walk through a parameter in memory order: ``(values, stride)``.
+def lattice(shape: Sequence[int], size: int = WEIGHTS) -> tuple[int, int, int]:
+    """How to walk through a parameter in memory order: ``(places, stride, run)``.
 
-    The stride has no common factor with the row length, so that the walk visits every
-    column, and its remainder lies near the golden section of a row, so that neighbours on
-    the walk are far apart. A strided walk is one plain copy, a fraction of a gather's cost.
+    At each place :data:`RUN` values side by side are read; a parameter of at most ``size``
+    values is read whole. The stride has no common factor with the row length, so that the
+    walk never returns to a column before it saw them all, and its remainder lies near the
+    golden section of a row, so that neighbours on the walk are far apart.
 
     Example:
         >>> lattice((512, 512))
-        (512, 385)
+        (64, 3901, 8)
         >>> lattice((10,))
-        (10, 1)
+        (1, 10, 10)
     """
     total = prod(shape)
     if total <= size:
-        return total, 1
-    longest, row = total // size, prod(shape[1:])
+        return 1, total, total
+    places = size // RUN
+    longest, row = (total - RUN) // (places - 1), prod(shape[1:])
     if row == 1:
-        return size, longest
+        return places, longest, RUN
     strides = range(longest, max(longest * 3 // 4, longest - 512, 0), -1)
     golden = 0.381966
 
@@ -178,4 +193,4 @@ def lattice(shape: Sequence[int], size: int = WEIGHTS) -> tuple[int, int]:
         part = stride / row % 1.0
         return gcd(stride, row) > 1, abs(min(part, 1 - part) - golden)
 
-    return size, min(strides, key=poor)
+    return places, min(strides, key=poor), RUN

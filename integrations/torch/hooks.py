@@ -1,0 +1,254 @@
+"""The hooks themselves: they look, and leave no trace.
+
+A hook returns nothing, keeps no graph, waits for no device and draws no random number of
+the user's. It lies in the module's own dictionary, and what is in there gets copied and
+saved with the module; so a hook's copy is a callable that does nothing, taken from Python
+itself: a copied model is not watched, and a saved one loads where shiftwatch is missing.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from time import perf_counter_ns as clock
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch._C import _current_graph_task_id as _backward  # -1 outside of backward passes
+from torch._C import _is_tracing
+from torch.compiler import is_compiling
+
+from shiftwatch.integrations.torch.nested import floating, tensors
+from shiftwatch.integrations.torch.slab import Tap, Unseeable
+from shiftwatch.records import INPUT, Site
+
+if TYPE_CHECKING:
+    from shiftwatch.integrations.torch.source import TorchSource
+
+
+class Hook:
+    """A hook whose copy does nothing, wherever it is unpickled."""
+
+    __slots__ = ("source",)
+
+    def __init__(self, source: TorchSource) -> None:
+        self.source = source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # nullcontext().__exit__ takes any arguments and returns None.
+        return getattr, (nullcontext(), "__exit__")
+
+
+class Side:
+    """The taps of one layer in one mode."""
+
+    __slots__ = ("fired", "followers", "input", "mode", "output", "parts")
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.fired = False
+        self.output: Tap | None = None
+        self.input: Tap | None = None
+        self.parts: dict[str, Tap] = {}
+        self.followers: dict[tuple[str, int], Follower] = {}
+
+    def taps(self) -> list[Tap]:
+        """In the order in which they are filled."""
+        taps = [self.input, self.output, *self.parts.values()]
+        return [t for t in taps if t is not None] + [f.tap for f in self.followers.values()]
+
+
+class ForwardHook(Hook):
+    """On a leaf module: samples its output, the output's gradient, and a foreign input."""
+
+    __slots__ = (
+        "activation", "axis", "dark", "eval", "input_axis", "module", "name", "order", "train",
+        "wants_input", "weighty",
+    )  # fmt: skip
+
+    def __init__(
+        self, source: TorchSource, name: str, module: nn.Module, order: int,
+        axis: int | str, activation: str,
+    ) -> None:  # fmt: skip
+        super().__init__(source)
+        self.name, self.module, self.order = name, module, order
+        self.axis, self.activation = axis, activation
+        self.input_axis: int | str = "rank"
+        self.train, self.eval = Side("train"), Side("eval")
+        self.weighty = next(module.parameters(), None) is not None
+        self.wants_input = False
+        self.dark: set[str] = set()
+
+    def __call__(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
+        if is_compiling():  # traced: whatever is done here would become part of the graph
+            return
+        source = self.source
+        if not source.armed or _is_tracing():
+            return
+        began = clock()
+        try:
+            self._see(source, args, kwargs, output)
+        except Exception as error:
+            source.failed(self.name, "output", error, self.dark)
+        source.spent += clock() - began
+
+    def _see(self, source: TorchSource, args: Any, kwargs: Any, output: Any) -> None:
+        training = source.training()
+        side = self.train if training else self.eval
+        if _backward() != -1:
+            # Recomputed for a checkpoint: seen before. Only a reentrant one gets its
+            # gradient here; the graph of the others is never walked, and adds nothing.
+            if training and source.follows(self.order):
+                self._follow(side, output)
+            return
+        side.fired = True
+        generation = source.generation
+        if source.tracing:
+            source.trace(self, (args, kwargs), output, training)
+        if output.__class__ is Tensor:
+            if source.outputs and "output" not in self.dark:
+                tap = side.output
+                if tap is None:
+                    tap = side.output = self._open("output", "", side, output)
+                tap.record(output, generation)
+            if training and source.follows(self.order) and output.requires_grad:
+                self._follow(side, output)
+        else:
+            self._see_parts(source, side, output, generation)
+            if training and source.follows(self.order):
+                self._follow(side, output)
+        if self.wants_input and "input" not in self.dark:
+            self._see_input(side, args, kwargs, generation)
+
+    def _see_parts(self, source: TorchSource, side: Side, output: Any, generation: int) -> None:
+        """A nested output: its floating tensors, each a site of its own."""
+        if not source.outputs or "output" in self.dark:
+            return
+        parts = floating(output)
+        if not parts:
+            if any(True for _ in tensors(output)) or output is None:
+                raise Unseeable("its output holds no floating tensor")
+            raise Unseeable(f"its output is a {type(output).__name__} without tensors")
+        for path, tensor in parts:
+            tap = side.output if not path else side.parts.get(path)
+            if tap is None:
+                tap = self._open("output", path, side, tensor)
+                if path:
+                    side.parts[path] = tap
+                else:
+                    side.output = tap
+            tap.record(tensor, generation)
+
+    def _see_input(self, side: Side, args: Any, kwargs: Any, generation: int) -> None:
+        tensor = args[0] if args and args[0].__class__ is Tensor else None
+        if tensor is None or not tensor.is_floating_point():
+            given = floating((args, kwargs))
+            if not given:
+                return
+            tensor = given[0][1]
+        if side.input is None:
+            alias = self.source.headless == self.name
+            site = Site(INPUT if alias else self.name, "input", "", side.mode)
+            side.input = self.source.open(site, self.input_axis, "", tensor)
+        side.input.record(tensor, generation)
+
+    def _follow(self, side: Side, output: Any) -> None:
+        """Have the gradient of each floating output sampled when it comes by.
+
+        The hook sits on the graph's node, not on the tensor: it costs half as much, leaves
+        nothing on the user's tensor, and means the output as it was here even where an
+        in-place operation follows. The node goes with the graph, and the hook with it.
+        """
+        if "gradient" in self.dark or not torch.is_grad_enabled():
+            return
+        parts = [("", output)] if output.__class__ is Tensor else floating(output)
+        for path, tensor in parts:
+            node = tensor.grad_fn
+            if node is None:  # a leaf would keep the hook for ever
+                continue
+            key = path, tensor.output_nr
+            follower = side.followers.get(key)
+            if follower is None:
+                tap = next((f.tap for (p, _), f in side.followers.items() if p == path), None)
+                if tap is None:
+                    tap = self._open("gradient", path, side, tensor)
+                follower = side.followers[key] = Follower(self, tap, tensor.output_nr)
+            node.register_prehook(follower)
+
+    def _open(self, tensor: str, part: str, side: Side, like: Tensor) -> Tap:
+        if not like.is_floating_point():
+            raise Unseeable(
+                f"its {tensor} is of type {like.dtype}, and only real floats are sampled"
+            )
+        activation = self.activation if tensor == "output" else ""
+        site = Site(self.name, tensor, part, side.mode)
+        return self.source.open(site, self.axis, activation, like)
+
+
+class Follower(Hook):
+    """On a node of the autograd graph: samples the gradient of one layer's output."""
+
+    __slots__ = ("layer", "number", "tap")
+
+    def __init__(self, layer: ForwardHook, tap: Tap, number: int) -> None:
+        super().__init__(layer.source)
+        self.layer, self.tap, self.number = layer, tap, number
+
+    def __call__(self, gradients: Any) -> None:
+        source = self.source
+        if not source.armed:
+            return
+        began = clock()
+        try:
+            gradient = gradients[self.number]
+            if gradient is not None and "gradient" not in self.layer.dark:
+                self.tap.record(gradient, source.generation)
+        except Exception as error:
+            source.failed(self.layer.name, "gradient", error, self.layer.dark)
+        source.spent += clock() - began
+
+
+class InputHook(Hook):
+    """Before the model's forward: samples what it is given."""
+
+    __slots__ = ("dark", "eval", "train")
+
+    def __init__(self, source: TorchSource) -> None:
+        super().__init__(source)
+        self.train: dict[str, Tap] = {}
+        self.eval: dict[str, Tap] = {}
+        self.dark: set[str] = set()
+
+    def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
+        if is_compiling():
+            return
+        source = self.source
+        if not source.armed or _is_tracing() or _backward() != -1:
+            return
+        began = clock()
+        try:
+            self._see(source, args, kwargs)
+        except Exception as error:
+            source.failed(INPUT, "input", error, self.dark)
+        source.spent += clock() - began
+
+    def _see(self, source: TorchSource, args: Any, kwargs: Any) -> None:
+        training = source.training()
+        given = [*tensors(args), *tensors(kwargs)]
+        source.entered([t for _, t in given], training)
+        if not source.inputs or "input" in self.dark:
+            return
+        taps = self.train if training else self.eval
+        for path, tensor in floating(dict(given)):
+            tap = taps.get(path)
+            if tap is None:
+                site = Site(INPUT, "input", path, "train" if training else "eval")
+                tap = taps[path] = source.open(site, "rank", "", tensor)
+            tap.record(_pixels(tensor), source.generation)
+
+
+def _pixels(tensor: Tensor) -> Tensor:
+    """Images with every pixel as a unit, so that it shows whether samples differ."""
+    if tensor.dim() >= 4 and tensor.is_contiguous():
+        return tensor.flatten(1)
+    return tensor

@@ -1,0 +1,55 @@
+"""Tensors inside nested arguments and outputs, by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+
+#: Tensors of one output that are watched.
+PARTS = 8
+_DEEP = 4
+
+
+def tensors(value: Any, path: str = "", depth: int = _DEEP) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in tuples, lists, mappings and dataclasses, with its path.
+
+    Example:
+        >>> import torch
+        >>> [path for path, _ in tensors((torch.ones(1), {"h": [torch.ones(1)]}, 3))]
+        ['0', '1.h.0']
+    """
+    if isinstance(value, Tensor):
+        yield path, value
+    elif depth:
+        for key, inner in _items(value):
+            yield from tensors(inner, f"{path}.{key}" if path else str(key), depth - 1)
+
+
+def floating(value: Any) -> list[tuple[str, Tensor]]:
+    """The first :data:`PARTS` floating tensors; the first is called ``""``.
+
+    Example:
+        >>> import torch
+        >>> [path for path, _ in floating((torch.ones(1, dtype=int), torch.ones(1), torch.ones(1)))]
+        ['', '2']
+    """
+    found: list[tuple[str, Tensor]] = []
+    for path, tensor in tensors(value):
+        if tensor.is_floating_point():
+            found.append((path if found else "", tensor))
+            if len(found) == PARTS:
+                break
+    return found
+
+
+def _items(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, (tuple, list)):
+        yield from enumerate(value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield field.name, getattr(value, field.name, None)

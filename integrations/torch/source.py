@@ -1,0 +1,545 @@
+"""TorchSource: a PyTorch model as the monitor sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import weakref
+from collections.abc import Iterable
+from dataclasses import replace
+from time import perf_counter_ns as clock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from shiftwatch.integrations.torch import modules
+from shiftwatch.integrations.torch.graph import Graph
+from shiftwatch.integrations.torch.hooks import ForwardHook, InputHook
+from shiftwatch.integrations.torch.modules import Watched
+from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
+from shiftwatch.integrations.torch.weights import Weights, owned
+from shiftwatch.monitor import Monitor
+from shiftwatch.records import INPUT, TENSORS, Event, Layer, Site
+from shiftwatch.source import Batch, Group
+
+# What is seen how often. Outputs, inputs, weights and updates: at every watched step.
+#: Gradients: every site in the first GRADIENTS_ALL watched steps …
+GRADIENTS_ALL = 8
+#: … then each site every GRADIENT_TURN-th step, a different share of the sites each step.
+GRADIENT_TURN = 4
+#: Forward passes per mode from which parents are read.
+TRACED = 2
+#: Steps after which a layer that was never called is named.
+PATIENCE = 3
+
+logger = logging.getLogger("shiftwatch")
+
+
+class TorchSource:
+    """The adapter's side of the bargain: see :class:`shiftwatch.source.Source`.
+
+    Args:
+        model: what the user trains; may be wrapped.
+        monitor: columns come from it, and what cannot be seen is told to it.
+        optimizer: one or several, where the user named them.
+        found: the layers to watch.
+        tensors: which of their tensors.
+        whole: whether ``found`` is the whole model.
+        strict: whether an error in a hook is raised.
+
+    Attributes:
+        armed: whether the present step is watched; hooks look at nothing else where not.
+        generation: number of the present step, counted by the source itself.
+        spent: nanoseconds in hooks since the last :meth:`seconds`.
+    """
+
+    def __init__(
+        self, model: nn.Module, monitor: Monitor, optimizer: list[Optimizer],
+        found: list[Watched], tensors: Iterable[str] = TENSORS, *,
+        whole: bool = True, strict: bool = False,
+    ) -> None:  # fmt: skip
+        self.root, self._model = modules.unwrap(model), model
+        self.monitor, self.strict = monitor, strict
+        self.armed = True
+        self.closed = False
+        self.generation = 0
+        self.spent = 0
+        kinds = set(tensors)
+        self.outputs, self.inputs = "output" in kinds, "input" in kinds
+        self._gradients = "gradient" in kinds
+        self._turn, self._all = 0, True
+        self._shop = Shop()
+        self._columns = 0
+        self._taps: list[Tap] = []
+        self._new: list[Tap] = []  # without a column yet
+        self._told: dict[str, Layer] = {}
+        self.seen = np.zeros(0, bool)
+        # --- the graph
+        self.tracing = True
+        self.headless = ""  # first layer, where the model's own forward is never called
+        self._graph = Graph()
+        self._graph_mode: bool | None = None
+        self._left = {True: TRACED, False: TRACED}
+        # --- the step
+        self._eval_trains = False
+        self._forwards = {True: False, False: False}
+        self._grad_forward = False
+        self._batch_size = 0
+        self._steps: dict[int, int] = {}  # generation to step, since the last take
+        self._last_step = -1
+        self._rates: list[float] = []
+        self._sizes: list[int] = []
+        self._stepped: list[bool] = []
+        self._events: list[Event] = []
+        self._usual_size = 0
+        self._rate = self._old_rate = math.nan
+        self._known: weakref.WeakKeyDictionary[Optimizer, bool] = weakref.WeakKeyDictionary()
+        self._optimizer_seen = bool(optimizer)
+        self._did_step = False
+        for one in optimizer:
+            self._known[one] = True
+        # --- the sites
+        self.layers = dict(found)
+        self._hooks = [
+            ForwardHook(
+                self, name, module, i, modules.units_axis(module), modules.activation(module)
+            )
+            for i, (name, module) in enumerate(found)
+        ]
+        self._by_name = {h.name: h for h in self._hooks}
+        self._graph.plain = frozenset(h.name for h in self._hooks if not h.weighty)
+        self._input = InputHook(self)
+        wants = "weight" in kinds or "update" in kinds
+        self._owned = owned(found, list(modules.walk(self.root)), whole) if wants else []
+        self._weights = Weights(self._owned, "update" in kinds)
+        self._kinds = kinds
+        self._trains: list[bool] | None = None
+        self._said_silent = False
+        self._handles: list[Any] = []
+
+    def hook(self) -> None:
+        """Attach."""
+        self._handles += [h.module.register_forward_hook(h, with_kwargs=True) for h in self._hooks]
+        self._handles.append(self.root.register_forward_pre_hook(self._input, with_kwargs=True))
+        self._handles.append(register_optimizer_step_pre_hook(self._before))
+        self._handles.append(register_optimizer_step_post_hook(self._after))
+        for name in modules.uncalled(Watched(h.name, h.module) for h in self._hooks):
+            self.monitor.dark(
+                name, "its parent computes without calling it; its parameters and the result "
+                "are watched there"
+            )  # fmt: skip
+
+    # --- for the hooks -----------------------------------------------------------------------
+
+    def training(self) -> bool:
+        """Whether a forward pass counts as training, by the mode of the whole model."""
+        return self.root.training or (self._eval_trains and torch.is_grad_enabled())
+
+    def follows(self, order: int) -> bool:
+        """Whether it is this layer's turn to have its gradient sampled."""
+        return self._gradients and (self._all or order % GRADIENT_TURN == self._turn)
+
+    def open(self, site: Site, axis: int | str, activation: str, like: Tensor) -> Tap:
+        """A tap for a site that is seen for the first time, with a tensor such as ``like``.
+
+        Raises:
+            Unseeable: where such tensors cannot be sampled.
+        """
+        refuse(like)
+        tap = Tap(self._shop, site, axis, activation)
+        self._taps.append(tap)
+        self._new.append(tap)
+        return tap
+
+    def entered(self, given: list[Tensor], training: bool) -> None:
+        """The model's forward starts."""
+        self._forwards[training] = True
+        self._grad_forward |= torch.is_grad_enabled()
+        if not self._batch_size or training:
+            self._batch_size = next((t.shape[0] for t in given if t.dim()), self._batch_size)
+        if self.tracing and self._may_trace(training) and not self._graph.begin(given):
+            self.tracing = False
+
+    def trace(self, hook: ForwardHook, given: Any, output: Any, training: bool) -> None:
+        """Note who feeds this layer, and with it where its units lie and what input to watch."""
+        self._forwards[training] = True
+        self._grad_forward |= torch.is_grad_enabled()
+        if not self._may_trace(training):
+            return
+        parent, same = self._graph.seen(hook.name, given, output)
+        if parent is None:
+            return
+        before = self._by_name.get(parent)
+        axis = before.axis if before is not None else "rank"
+        if hook.axis == "inherit":
+            hook.axis = axis if same or before is not None else "rank"
+        if hook.input_axis == "rank" and same:
+            hook.input_axis = axis
+        known = same and (parent == INPUT or before is not None) and self.outputs
+        if self.inputs and hook.weighty and not known and not hook.wants_input:
+            hook.wants_input = True
+            hook.input_axis = hook.axis if hook.axis != "rank" else hook.input_axis
+            if parent == INPUT and not self._graph.rooted and not self.headless:
+                self.headless = hook.name
+
+    def failed(self, layer: str, tensor: str, error: Exception, dark: set[str]) -> None:
+        """A hook met an error: the site goes dark, and training goes on."""
+        if _foreign(error):
+            return  # nothing to see this time
+        if isinstance(error, Unseeable):
+            reason = str(error)
+        elif self.strict:
+            raise error
+        else:
+            reason = f"sampling its {tensor} failed: {_words(error)}"
+            logger.debug("in a hook of %s", layer, exc_info=error)
+        dark.add(tensor)
+        with contextlib.suppress(Exception):
+            self.monitor.dark(layer, f"{tensor}: {reason}" if tensor != "output" else reason)
+
+    # --- the optimizer -----------------------------------------------------------------------
+
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not self.armed or not self._ours(optimizer):
+            return
+        began = clock()
+        try:
+            self._optimizer_seen = True
+            rate = _rate(optimizer)
+            self._rate = rate if math.isnan(self._rate) else max(self._rate, rate)
+            if self._owned:
+                self._weights.begin()
+        except Exception as error:
+            self._weights_failed(error)
+        self.spent += clock() - began
+
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if not self.armed or not self._ours(optimizer):
+            return
+        began = clock()
+        try:
+            self._did_step = True
+            if self._owned:
+                self._weights.stepped()
+        except Exception as error:
+            self._weights_failed(error)
+        self.spent += clock() - began
+
+    def _ours(self, optimizer: Optimizer) -> bool:
+        if self._known.get(optimizer):
+            return True
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        ours = any(id(p) in held for p in self.root.parameters())
+        if ours:
+            if self._optimizer_seen:
+                self._tell("optimizer", f"{type(optimizer).__name__} steps too, or instead")
+            self._known[optimizer] = True
+        return ours
+
+    def _weights_failed(self, error: Exception) -> None:
+        if self.strict:
+            raise error
+        self._owned = []
+        with contextlib.suppress(Exception):
+            self.monitor.dark("parameters", f"sampling failed: {_words(error)}")
+
+    # --- for the monitor -----------------------------------------------------------------------
+
+    def arm(self, on: bool) -> None:
+        """Whether the coming step is watched."""
+        self.armed = on and not self.closed
+
+    def end_step(self, step: int) -> None:
+        """The optimizer step ``step`` has ended: sample the weights, close the row."""
+        if self.armed:
+            self._steps[self.generation] = step
+            self._stepped.append(self._did_step or not self._optimizer_seen)
+            self._rates.append(self._rate)
+            self._sizes.append(self._batch_size)
+            try:
+                self._end_step(step)
+            except Exception as error:
+                if self.strict:
+                    raise
+                self.monitor.dark(f"step {step}", f"not read in full: {_words(error)}")
+            self._next_generation()
+        else:
+            self._weights.skip()
+        self._last_step = step
+        self._did_step = False
+        self._rate = math.nan
+
+    def _end_step(self, step: int) -> None:
+        if self._owned:
+            try:
+                self._weights.end(self.generation, self._did_step if self._optimizer_seen else None)
+            except Exception as error:
+                self._weights_failed(error)
+        self._look_at_rate(step)
+        self._settle_mode(step)
+        self._close_graph()
+        if self._new or self._weights.fresh:
+            self._register()
+        self._look_for_silent()
+
+    def _next_generation(self) -> None:
+        self.generation += 1
+        self._turn = self.generation % GRADIENT_TURN
+        self._all = self.generation < GRADIENTS_ALL
+        self._forwards = {True: False, False: False}
+        self._grad_forward = False
+        self._batch_size = 0
+
+    def energy(self) -> np.ndarray:
+        """Mean square of the newest samples: float64[columns]; NaN where there are none.
+
+        ``seen`` tells apart those that are NaN because a sample was.
+        """
+        out = np.full(self._columns, np.nan)
+        self.seen = np.zeros(self._columns, bool)
+        for slab in self._shop.slabs.values():
+            slab.energy(self.generation - 1, out, self.seen)
+        if self._owned and self._weights.row:
+            self._weights.energy(out, self.seen)
+        return out
+
+    def take(self) -> Batch:
+        """Everything recorded since the last take."""
+        groups: list[Group] = []
+        steps = dict(self._steps)
+        if self._last_step >= 0:  # evaluation after the last step belongs to that step
+            steps.setdefault(self.generation, self._last_step)
+        for slab in self._shop.slabs.values():
+            slab.take(steps if slab.kind.mode == "eval" else self._steps, groups)
+        for tap in self._taps:
+            tap.settle()
+        self._shop.tidy()
+        self._shop.crowded = False
+        told = self._weights.take(self._steps, groups) if self._owned else np.zeros((0, 0))
+        tampered = np.full((len(self._steps), self._columns), np.nan)
+        at = self._weights.weight_columns
+        if len(told) == len(tampered) and (at >= 0).any():
+            tampered[:, at[at >= 0]] = told[:, at >= 0]
+        self._look_at_training()
+        self._look_at_sizes()
+        batch = Batch(
+            groups=tuple(groups),
+            steps=np.array(list(self._steps.values()), np.int64),
+            learning_rate=np.array(self._rates, np.float64),
+            stepped=np.array(self._stepped, bool),
+            tampered=tampered,
+            batch_size=np.array(self._sizes, np.int64),
+            events=tuple(self._events),
+        )
+        self._steps.clear()
+        for kept in (self._rates, self._stepped, self._sizes, self._events):
+            kept.clear()
+        return batch
+
+    @property
+    def full(self) -> bool:
+        """Whether a take is due now, or samples are lost."""
+        return self._shop.crowded or self._weights.row >= RING
+
+    def seconds(self) -> float:
+        """Time spent in hooks since the last call, in seconds; the monitor's calls not counted."""
+        spent, self.spent = self.spent, 0
+        return spent * 1e-9
+
+    def close(self) -> None:
+        """Hooks off, model and samples let go. May be called twice."""
+        self.closed, self.armed = True, False
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        # The monitor may live on to be read; a hook on a graph that still waits does nothing.
+        self.root = self._model = nn.Identity()
+        self._hooks, self._taps, self._new, self._owned = [], [], [], []
+        self._input = InputHook(self)
+        self.layers, self._by_name, self._known = {}, {}, weakref.WeakKeyDictionary()
+        self._shop, self._weights, self._graph = Shop(), Weights([], False), Graph()
+
+    # --- private -----------------------------------------------------------------------------
+
+    def _tell(self, kind: str, detail: str, step: int | None = None) -> None:
+        self._events.append(Event(self._last_step + 1 if step is None else step, kind, detail))
+
+    def _may_trace(self, training: bool) -> bool:
+        """Whether the pass under way is one from which parents are read."""
+        if self._graph_mode is None or (training and not self._graph_mode):
+            if not self._left[training]:
+                return False
+            if self._graph_mode is not None:
+                self._graph.finish()
+            self._graph_mode = training
+        return self._graph_mode == training
+
+    def _close_graph(self) -> None:
+        if self._graph_mode is None:
+            return
+        self._left[self._graph_mode] -= 1
+        changed = self._graph.finish()
+        self._graph_mode = None
+        self.tracing = any(self._left.values())
+        if changed:
+            for name in self._told:
+                self._told[name] = self._layer(name)
+            for tap in self._taps:
+                if tap.column >= 0:
+                    self.monitor.register(tap.site, self._told[tap.site.layer])
+
+    def _settle_mode(self, step: int) -> None:
+        """A step that ran in eval mode only was training in eval mode."""
+        train, evaluated = self._forwards[True], self._forwards[False]
+        if self._eval_trains:
+            self._eval_trains = not self.root.training
+        elif (
+            evaluated and not train and self._grad_forward
+            and (self._did_step or not self._optimizer_seen)
+        ):  # fmt: skip
+            self._eval_trains = True
+            self._tell("mode", "trains in eval mode: passes with gradients count as training", step)
+            for hook in self._hooks:
+                if not hook.train.fired and _unknown(hook.eval.taps()):
+                    hook.train, hook.eval = hook.eval, hook.train
+            if not self._input.train and _unknown(self._input.eval.values()):
+                self._input.train, self._input.eval = self._input.eval, self._input.train
+            for tap in self._new:
+                tap.site = replace(tap.site, mode="train")
+            for hook in self._hooks:
+                hook.train.mode, hook.eval.mode = "train", "eval"
+
+    def _register(self) -> None:
+        """Have columns given out to new sites, in the order of execution."""
+        place = {name: i for i, name in enumerate(self._graph.order)}
+        place[INPUT] = -1
+        fresh: list[tuple[Site, Any]] = [(tap.site, tap) for tap in self._new]
+        self._new = []
+        if self._owned:
+            fresh += [(site, (i, moved)) for i, site, moved in self._weights.sites()]
+            for i, reason in self._weights.dark.items():
+                own = self._owned[i]
+                self.monitor.dark(f"{own.layer}.{own.part or own.key}", reason)
+        fresh.sort(key=lambda f: (place.get(f[0].layer, len(place)), _RANK[f[0].tensor]))
+        for site, owner in fresh:
+            if site.tensor not in self._kinds:
+                continue
+            layer = self._told.get(site.layer) or self._layer(site.layer)
+            self._told[site.layer] = layer
+            column = self.monitor.register(site, layer)
+            self._columns = max(self._columns, column + 1)
+            if isinstance(owner, Tap):
+                owner.column = column
+            else:
+                i, moved = owner
+                (self._weights.update_columns if moved else self._weights.weight_columns)[i] = (
+                    column
+                )
+        self._weights.fresh = False
+
+    def _layer(self, name: str) -> Layer:
+        module = self.layers.get(name)
+        parents = self._graph.parents.get(name, ())
+        if name == INPUT:
+            return Layer(INPUT)
+        if module is None:  # a container's own parameter
+            return Layer(name, module="Parameter", parameters=True, parents=parents)
+        return Layer(
+            name,
+            module=type(module).__name__,
+            activation=modules.activation(module),
+            parameters=any(p.requires_grad for p in module.parameters()),
+            parents=parents,
+            norm=modules.norm(module),
+        )
+
+    def _look_at_rate(self, step: int) -> None:
+        if self._rate > 0:
+            if self._old_rate > 0 and not 0.5 < self._rate / self._old_rate < 2:
+                self._tell("learning_rate", f"{self._old_rate:.3g} to {self._rate:.3g}", step)
+            self._old_rate = self._rate
+
+    def _look_at_sizes(self) -> None:
+        """A batch size that has come to stay; the odd last batch of an epoch is none."""
+        if self._sizes:
+            usual = int(np.median(self._sizes))
+            if self._usual_size and usual != self._usual_size:
+                self._tell("batch_size", f"{self._usual_size} to {usual}", self._last_step)
+            self._usual_size = usual or self._usual_size
+
+    def _look_at_training(self) -> None:
+        """Parameters frozen or freed since the last take."""
+        trains = [(p := o.parameter) is not None and p.requires_grad for o in self._owned]
+        if self._trains is not None and len(trains) == len(self._trains) and trains != self._trains:
+            for own, now, then in zip(self._owned, trains, self._trains, strict=True):
+                if now != then:
+                    name = f"{own.layer}.{own.part or own.key}"
+                    self._tell("requires_grad", f"{name} {'trains' if now else 'is frozen'}")
+            self._weights.fresh = True
+            for name in {o.layer for o in self._owned} & self._told.keys():
+                self._told[name] = self._layer(name)
+        self._trains = trains
+
+    def _look_for_silent(self) -> None:
+        """Name what no hook has seen."""
+        if self._said_silent:
+            return
+        silent = [h for h in self._hooks if not (h.train.fired or h.eval.fired)]
+        if len(silent) == len(self._hooks):
+            self._said_silent = True
+            compiled = modules.compiled(self._model)
+            self.monitor.dark(type(self.root).__name__, _COMPILED if compiled else _NOTHING)
+        elif self.generation + 1 >= PATIENCE and self._grad_forward:
+            self._said_silent = True
+            for hook in silent:
+                self.monitor.dark(hook.name, _NEVER)
+
+
+_RANK = {"input": 0, "output": 1, "gradient": 2, "weight": 3, "update": 4}
+
+_NEVER = (
+    f"it was not called in the first {PATIENCE} steps. Unused modules, calls of .forward() itself, "
+    "functional use of its weight and compiled code are not seen"
+)
+_NOTHING = (
+    "NO LAYER WAS CALLED in the first step, so no activation and no gradient is seen. Give watch() "
+    "the very model that is trained, and let it be called uncompiled and not through .forward()"
+)
+_COMPILED = (
+    "IT IS COMPILED, and compiled code runs no hooks of this version: activations and gradients "
+    "are not seen, parameters and updates are. To see all, train the model uncompiled, or leave "
+    "the layers that matter out of torch.compile (torch._dynamo.reset() if they were in it)"
+)
+
+
+def _unknown(taps: Iterable[Tap]) -> bool:
+    return all(tap.column < 0 for tap in taps)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _rate(optimizer: Optimizer) -> float:
+    """The largest learning rate; NaN where it lies on a device, for reading would wait."""
+    rates = [g.get("lr", math.nan) for g in optimizer.param_groups]
+    if any(isinstance(r, Tensor) and r.device.type != "cpu" for r in rates):
+        return math.nan
+    return max((float(r) for r in rates), default=math.nan)
+
+
+def _foreign(error: Exception) -> bool:
+    """Whether a hook ran where tensors hold no values of their own: vmap, export, tracing."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return isinstance(error, Unseeable) and (
+        "FakeTensor" in str(error) or "Functional" in str(error)
+    )

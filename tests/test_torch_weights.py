@@ -1,0 +1,316 @@
+"""Weights, updates, and changes that no optimizer made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+from shiftwatch.integrations.torch import modules  # noqa: E402
+from shiftwatch.integrations.torch.source import TorchSource  # noqa: E402
+from shiftwatch.monitor import Monitor  # noqa: E402
+from shiftwatch.records import Site  # noqa: E402
+from shiftwatch.source import Batch  # noqa: E402
+
+
+class Bench:
+    """A model, its optimizer and a source that watches its parameters."""
+
+    def __init__(
+        self, optimizer: Any = torch.optim.SGD, named: bool = True, **options: Any
+    ) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(40, 60), nn.ReLU(), nn.Linear(60, 3))
+        self.optimizer = optimizer(self.model.parameters(), **options)
+        self.monitor = Monitor(run=False, rules=())
+        self.source = TorchSource(
+            self.model, self.monitor, [self.optimizer] if named else [],
+            modules.leaves(self.model), ("weight", "update", "input"), strict=True,
+        )  # fmt: skip
+        self.source.hook()
+        self.steps = 0
+
+    def forward(self, batch: int = 16) -> None:
+        self.optimizer.zero_grad()
+        self.model(torch.randn(batch, 40)).square().mean().backward()
+
+    def end(self) -> None:
+        self.source.end_step(self.steps)
+        self.steps += 1
+
+    def step(self, batch: int = 16) -> None:
+        self.forward(batch)
+        self.optimizer.step()
+        self.end()
+
+    def column(self, layer: str, tensor: str, part: str = "") -> int:
+        return self.monitor._sites.all.index(Site(layer, tensor, part))
+
+    def rows(self, batch: Batch, layer: str, tensor: str, part: str = "") -> np.ndarray:
+        column = self.column(layer, tensor, part)
+        for group in batch.groups:
+            if column in group.sites:
+                return group.values[:, list(group.sites).index(column)].reshape(
+                    len(group.values), -1
+                )
+        return np.zeros((0, 0))
+
+    def tampered(self, batch: Batch) -> np.ndarray:
+        """float64[steps, weights]."""
+        columns = [i for i, s in enumerate(self.monitor._sites.all) if s.tensor == "weight"]
+        return batch.tampered[:, columns]
+
+
+OPTIMIZERS = {
+    "sgd": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+    "adamw": (torch.optim.AdamW, {"lr": 0.01}),
+    "rmsprop": (torch.optim.RMSprop, {"lr": 0.01, "foreach": True}),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("named", [True, False])
+def test_an_update_is_what_the_optimizer_changed_and_nothing_else_is_tampering(
+    name: str, named: bool
+) -> None:
+    kind, options = OPTIMIZERS[name]
+    bench = Bench(kind, named, **options)
+    changes = []
+    for _ in range(8):
+        before = bench.model[2].bias.detach().clone()
+        bench.step()
+        changes.append((bench.model[2].bias.detach() - before).numpy())
+    batch = bench.source.take()
+    updates = bench.rows(batch, "2", "update", "bias")
+    assert np.allclose(updates[:, :3], changes, atol=1e-7) and updates.shape == (8, 512)
+    assert np.isnan(bench.tampered(batch)[0]).all()  # no step before the first
+    assert (bench.tampered(batch)[1:] == 0).all()
+    assert batch.stepped.all() and batch.learning_rate == pytest.approx([options["lr"]] * 8)
+    weights = bench.rows(batch, "0", "weight")
+    assert set(weights[-1]) <= set(bench.model[0].weight.detach().numpy().ravel())
+
+
+def _scaled(model: nn.Module) -> None:
+    model[0].weight.mul_(2)
+
+
+def _one_element(model: nn.Module) -> None:
+    model[0].weight[3, 7] *= 1e4
+
+
+def _poisoned(model: nn.Module) -> None:
+    model[0].weight[5, 5] = float("nan")
+
+
+def _behind_its_back(model: nn.Module) -> None:
+    model[0].weight.data.mul_(1.5)
+
+
+@pytest.mark.parametrize("tamper", [_scaled, _one_element, _poisoned, _behind_its_back])
+def test_a_weight_changed_between_steps_is_tampered_with(tamper: Any) -> None:
+    """A single element too, although the sample is unlikely to hold it; only that weight, once."""
+    bench = Bench(lr=0.01)
+    for _ in range(3):
+        bench.step()
+    with torch.no_grad():
+        tamper(bench.model)
+    for _ in range(3):
+        bench.step()
+    found = bench.tampered(bench.source.take())
+    assert found[3, 0] > 0.3 and (found[3, 1:] == 0).all()
+    assert (found[[1, 2, 4, 5]] == 0).all()
+    if tamper is _scaled:
+        assert found[3, 0] == pytest.approx(1.0)
+    if tamper is _behind_its_back:
+        assert found[3, 0] == pytest.approx(0.5)
+
+
+def test_a_corrupted_weight_is_noticed_also_between_the_optimizers_step_and_ours() -> None:
+    bench = Bench(lr=0.01)
+    for step in range(4):
+        bench.forward()
+        bench.optimizer.step()
+        if step == 2:
+            with torch.no_grad():
+                bench.model[0].weight[3, 7] *= 1e4
+        bench.end()
+    found = bench.tampered(bench.source.take())
+    assert found[2, 0] > 0.3 and (np.delete(found[1:], 1, 0) == 0).all()
+
+
+def test_a_write_that_changes_nothing_is_no_tampering() -> None:
+    """Loading the same weights again, or clipping weights that are small, is harmless."""
+    bench = Bench(lr=0.01)
+    for _ in range(12):
+        bench.model.load_state_dict({k: v.clone() for k, v in bench.model.state_dict().items()})
+        with torch.no_grad():
+            for p in bench.model.parameters():
+                p.clamp_(-10, 10)
+        if bench.source.full:
+            assert (bench.tampered(bench.source.take())[1:] == 0).all()
+        bench.step()
+
+
+def test_a_skipped_step_is_told_and_moves_nothing() -> None:
+    """A gradient scaler leaves the step out after an overflow."""
+    bench = Bench(lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for step in range(4):
+        bench.optimizer.zero_grad()
+        loss = bench.model(torch.randn(8, 40)).square().mean()
+        scaler.scale(loss * (float("inf") if step == 2 else 1.0)).backward()
+        scaler.step(bench.optimizer)
+        scaler.update()
+        bench.end()
+    batch = bench.source.take()
+    assert batch.stepped.tolist() == [True, True, False, True]
+    assert np.isfinite(bench.rows(batch, "0", "weight")).all()
+    assert len(bench.rows(batch, "0", "update")) == 3
+    assert (bench.tampered(batch)[1:] == 0).all()
+
+
+def test_several_optimizers_and_several_steps_count_as_one_update() -> None:
+    bench = Bench(lr=0.1)
+    head = torch.optim.SGD(bench.model[2].parameters(), lr=0.5)
+    for _ in range(3):
+        before = bench.model[2].bias.detach().clone()
+        bench.forward()
+        bench.optimizer.step()
+        head.step()
+        bench.end()
+        change = (bench.model[2].bias.detach() - before).numpy()
+    batch = bench.source.take()
+    assert np.allclose(bench.rows(batch, "2", "update", "bias")[-1, :3], change, atol=1e-7)
+    assert batch.learning_rate.tolist() == [0.5] * 3
+    assert (bench.tampered(batch)[1:] == 0).all()
+
+
+def test_lbfgs_with_its_closure_is_followed() -> None:
+    bench = Bench(torch.optim.LBFGS, lr=0.1, max_iter=3)
+    x = torch.randn(16, 40)
+
+    def closure() -> Any:
+        bench.optimizer.zero_grad()
+        loss = bench.model(x).square().mean()
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        bench.optimizer.step(closure)
+        bench.end()
+    batch = bench.source.take()
+    assert np.abs(bench.rows(batch, "0", "update")).max() > 0
+    assert (bench.tampered(batch)[1:] == 0).all()
+
+
+def test_without_an_optimizer_the_update_is_the_change_from_step_to_step() -> None:
+    bench = Bench(named=False, lr=0.1)
+    for _ in range(4):
+        bench.forward()
+        with torch.no_grad():
+            for p in bench.model.parameters():
+                p -= 0.1 * p.grad
+        bench.end()
+    batch = bench.source.take()
+    assert len(bench.rows(batch, "0", "update")) == 3
+    assert np.isnan(batch.tampered).all() and batch.stepped.all()
+    assert np.isnan(batch.learning_rate).all()
+
+
+def test_foreign_optimizers_are_none_of_our_business() -> None:
+    bench = Bench(named=False, lr=0.1)
+    other = nn.Linear(2, 2)
+    foreign = torch.optim.SGD(other.parameters(), lr=9.0)
+    other(torch.ones(1, 2)).sum().backward()
+    for _ in range(2):
+        foreign.step()
+        bench.step()
+    assert bench.source.take().learning_rate.tolist() == [0.1, 0.1]
+
+
+def test_what_the_run_does_on_purpose_is_an_event() -> None:
+    """Learning rate by a factor of two or more, frozen parameters, a batch size that stays."""
+    bench = Bench(lr=0.1)
+    events = []
+    for step in range(32):
+        if step == 10:
+            bench.optimizer.param_groups[0]["lr"] = 0.01
+        if step == 12:
+            bench.optimizer.param_groups[0]["lr"] = 0.009
+        if step == 18:
+            bench.model[0].weight.requires_grad_(False)
+        bench.step(batch=3 if step == 5 else 8 if step >= 24 else 16)
+        if step % 8 == 7:
+            batch = bench.source.take()
+            events += [(e.step, e.kind, e.detail) for e in batch.events]
+    assert events[0] == (10, "learning_rate", "0.1 to 0.01")
+    assert [e[1] for e in events] == ["learning_rate", "requires_grad", "batch_size"]
+    assert events[1][2] == "0.weight is frozen" and events[2][2] == "16 to 8"
+    assert batch.batch_size.tolist() == [8] * 8
+
+
+def test_a_replaced_parameter_and_a_replaced_optimizer_are_followed() -> None:
+    bench = Bench(lr=0.1)
+    bench.step()
+    bench.model[2].weight = nn.Parameter(torch.full((3, 60), 0.5))
+    bench.optimizer = torch.optim.SGD(bench.model.parameters(), lr=0.2)
+    bench.step()
+    bench.step()
+    batch = bench.source.take()
+    newest = bench.rows(batch, "2", "weight")[-1]
+    assert set(newest) == set(bench.model[2].weight.detach().numpy().ravel())
+    assert batch.learning_rate.tolist() == pytest.approx([0.1, 0.2, 0.2])
+    assert [e.kind for e in batch.events] == ["optimizer", "learning_rate"]
+
+
+def test_steps_that_are_not_watched_leave_nothing_behind() -> None:
+    """Every second step: its update is its own, and what came between is not tampering."""
+    bench = Bench(lr=0.1)
+    for step in range(8):
+        bench.source.arm(step % 2 == 0)
+        bench.step()
+    batch = bench.source.take()
+    assert batch.steps.tolist() == [0, 2, 4, 6]
+    assert len(bench.rows(batch, "0", "update")) == 4 and np.isnan(batch.tampered).all()
+    sizes = np.abs(bench.rows(batch, "0", "update")).max(1)
+    assert (sizes > 0).all() and sizes.max() < 0.1
+    bench.source.close()
+    assert bench.source.seconds() > 0 and bench.source.seconds() == 0
+
+
+def test_tied_and_transposed_parameters_are_sampled_once_and_in_full_range() -> None:
+    """A parameter in channels-last order, and one that two layers share."""
+    conv = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6), conv)
+    model[1].weight = model[0].weight
+    monitor = Monitor(run=False, rules=())
+    source = TorchSource(model, monitor, [], modules.leaves(model), ("weight",), strict=True)
+    source.end_step(0)
+    batch = source.take()
+    keys = [s.key for s in monitor._sites.all]
+    assert keys == ["0:weight", "0:weight[bias]", "1:weight[bias]", "2:weight", "2:weight[bias]"]
+    (group,) = batch.groups
+    got = group.values[0, list(group.sites).index(3)].ravel()
+    assert set(got) == set(conv.weight.detach().numpy().ravel())  # all 288 of them
+
+
+def test_energy_is_the_mean_square_of_the_newest_samples() -> None:
+    bench = Bench(lr=0.1)
+    for step in range(3):
+        with torch.no_grad():
+            bench.model[2].bias.fill_(2.0)
+        if step == 2:
+            bench.forward()
+            with torch.no_grad():
+                bench.model[2].bias[1] = float("nan")
+            bench.end()
+        else:
+            bench.end()
+        energy = bench.source.energy()
+        at = bench.column("2", "weight", "bias")
+        assert bench.source.seen[at]
+        assert np.isnan(energy[at]) if step == 2 else energy[at] == pytest.approx(4.0)
