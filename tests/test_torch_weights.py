@@ -21,7 +21,11 @@ class Bench:
     """A model, its optimizer and a source that watches its parameters."""
 
     def __init__(
-        self, optimizer: Any = torch.optim.SGD, named: bool = True, **options: Any
+        self,
+        optimizer: Any = torch.optim.SGD,
+        named: bool = True,
+        tensors: tuple[str, ...] = ("weight", "update", "input"),
+        **options: Any,
     ) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(40, 60), nn.ReLU(), nn.Linear(60, 3))
@@ -29,7 +33,7 @@ class Bench:
         self.monitor = Monitor(run=False, rules=())
         self.source = TorchSource(
             self.model, self.monitor, [self.optimizer] if named else [],
-            modules.leaves(self.model), ("weight", "update", "input"), strict=True,
+            modules.leaves(self.model), tensors, strict=True,
         )  # fmt: skip
         self.source.hook()
         self.steps = 0
@@ -298,19 +302,30 @@ def test_tied_and_transposed_parameters_are_sampled_once_and_in_full_range() -> 
     assert set(got) == set(conv.weight.detach().numpy().ravel())  # all 288 of them
 
 
-def test_energy_is_the_mean_square_of_the_newest_samples() -> None:
-    bench = Bench(lr=0.1)
+def test_energy_tells_a_broken_output_at_once() -> None:
+    bench = Bench(lr=0.1, tensors=("output", "weight"))
     for step in range(3):
-        with torch.no_grad():
-            bench.model[2].bias.fill_(2.0)
         if step == 2:
-            bench.forward()
             with torch.no_grad():
                 bench.model[2].bias[1] = float("nan")
-            bench.end()
-        else:
-            bench.end()
+        bench.forward()
+        bench.end()
         energy = bench.source.energy()
-        at = bench.column("2", "weight", "bias")
+        at = bench.column("2", "output")
         assert bench.source.seen[at]
-        assert np.isnan(energy[at]) if step == 2 else energy[at] == pytest.approx(4.0)
+        assert np.isnan(energy[at]) == (step == 2)
+        assert np.isfinite(energy[bench.column("0", "output")])
+
+
+def test_a_weight_changed_by_another_hand_is_judged_at_once_unless_it_is_the_habit() -> None:
+    bench = Bench(lr=0.1)
+    bench.step()
+    assert not bench.source.full
+    urgent = 0
+    for _ in range(40):
+        with torch.no_grad():
+            bench.model[2].bias.add_(1.0)
+        bench.step()
+        urgent += bench.source.full
+        bench.source.take()
+    assert 0 < urgent <= 16

@@ -299,16 +299,16 @@ class TorchSource:
         self._batch_size = 0
 
     def energy(self) -> np.ndarray:
-        """Mean square of the newest samples: float64[columns]; NaN where there are none.
+        """Mean square of the newest outputs and inputs: float64[columns]; NaN where there are none.
 
-        ``seen`` tells apart those that are NaN because a sample was.
+        ``seen`` tells apart those that are NaN because a sample was. Gradients and weights
+        that break show in the next step's outputs.
         """
         out = np.full(self._columns, np.nan)
         self.seen = np.zeros(self._columns, bool)
         for slab in self._shop.slabs.values():
-            slab.energy(self.generation - 1, out, self.seen)
-        if self._owned and self._weights.row:
-            self._weights.energy(out, self.seen)
+            if slab.kind.tensor != "gradient":
+                slab.energy(self.generation - 1, out, self.seen)
         return out
 
     def take(self) -> Batch:
@@ -346,8 +346,8 @@ class TorchSource:
 
     @property
     def full(self) -> bool:
-        """Whether a take is due now, or samples are lost."""
-        return self._shop.crowded or self._weights.row >= RING
+        """Whether a take is due now: samples would be lost, or a weight was tampered with."""
+        return self._shop.crowded or self._weights.row >= RING or self._weights.urgent
 
     def seconds(self) -> float:
         """Time spent in hooks since the last call, in seconds; the monitor's calls not counted."""

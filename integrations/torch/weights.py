@@ -26,6 +26,8 @@ POSITIONS, UNITS = 4, WEIGHTS // 4
 #: An element counts as an outlier from this many times the sample's 99.9 % quantile.
 OUTLIER = 20.0
 # Full scans of one parameter that find nothing before they become rare, and how rare.
+# Foreign writes that are judged at once; those that go on are part of the training.
+_URGENT = 16
 _PATIENCE, _SELDOM = 8, 64
 
 
@@ -138,6 +140,7 @@ class Weights:
         self.have_before = False
         self.moves: list[bool] = []  # per row, whether `moved` was written
         self.tampered: list[np.ndarray | list[Tensor]] = []
+        self.urged = 0
         self.suspect = np.zeros(len(listed))
         self.largest = np.full(len(listed), np.nan)
         self.scans = np.zeros(len(listed), np.int64)
@@ -179,15 +182,12 @@ class Weights:
 
     # --- for the monitor ---------------------------------------------------------------------
 
-    def energy(self, out: np.ndarray, seen: np.ndarray) -> None:
-        """Mean squares of the newest weights, written into ``out``."""
-        for shelf in self.shelves:
-            at = self.weight_columns[shelf.members]
-            x = shelf.after[self.row - 1].cpu().numpy()
-            with np.errstate(over="ignore", invalid="ignore"):
-                mean = np.einsum("pv,pv->p", x, x) / shelf.count
-            out[at[at >= 0]] = mean[at >= 0]
-            seen[at[at >= 0]] = True
+    @property
+    def urgent(self) -> bool:
+        """Whether a weight was just changed by another hand, and that is not the habit here."""
+        newest = self.tampered[-1] if self.tampered else None
+        found = isinstance(newest, np.ndarray) and bool((newest > 0).any())
+        return found and self.urged <= _URGENT
 
     def take(self, steps: dict[int, int], grouped: list[Group]) -> np.ndarray:
         """Append the samples; returns float64[rows, parameters], the tampering."""
@@ -309,7 +309,9 @@ class Weights:
         if stepped is None or not self.have_last or (stepped and not self.have_before):
             self.tampered.append(np.full(len(self.listed), np.nan))
         elif all(s.before.device.type == "cpu" for s in self.shelves):
-            self.tampered.append(np.fmax(self._fetch(told), self.suspect))
+            found = np.fmax(self._fetch(told), self.suspect)
+            self.tampered.append(found)
+            self.urged += bool((found > 0).any())
         else:
             self.tampered.append(told)
         self.suspect[:] = 0.0
