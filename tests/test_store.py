@@ -41,7 +41,7 @@ from shiftwatch.summaries import Histogram, Moments, Summary, Tallies
 
 def window(step, sites=2):
     draw = np.random.default_rng(step)
-    counts = np.zeros((sites, 389), np.int64)
+    counts = np.zeros((sites, BINS), np.int64)
     counts[:, 150:230] = draw.integers(0, 50, (sites, 80))
     whole = draw.integers(0, 1000, (7, sites))
     summary = Summary(Moments(whole[0], *draw.normal(size=(6, sites))), Tallies(*whole[1:]),

@@ -1,0 +1,301 @@
+"""Incidents: one cause, one number, and the layer where it began."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shiftwatch import Alert, Layer, Monitor, Site
+from shiftwatch.incidents import Drift, Incidents, find_origin
+from shiftwatch.records import INPUT, KINDS
+from shiftwatch.rules import Firing
+from shiftwatch.sites import Sites
+
+LAYERS = 6
+
+#: What breaks a layer, and the kinds that name it.
+FAULTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], set[str]]] = {
+    "x4": (lambda v: 4 * v, {"variance_shift", "exploding"}),
+    "x100": (lambda v: 100 * v, {"variance_shift", "exploding"}),
+    "/5": (lambda v: v / 5, {"variance_shift", "vanishing"}),
+    "+3": (lambda v: v + 3 * v.std(), {"mean_shift"}),
+    "constant": (lambda v: np.full_like(v, 0.5), set(KINDS)),
+    "nan": (lambda v: np.where(v > v.std(), np.nan, v), {"nonfinite"}),
+}
+
+
+def chain(
+    monitor: Monitor,
+    fault: Callable[[np.ndarray], np.ndarray] = lambda v: v,
+    origin: int | None = None,
+    begin: int = 56,
+    end: int = 10_000,
+    steps: int = 72,
+    seed: int = 0,
+) -> Monitor:
+    """Six layers, each a mix of the one before and of noise; -1 is the model's input."""
+    random = np.random.default_rng(seed)
+    for step in range(monitor.steps, steps):
+        values = random.normal(size=(16, 16))
+        for i in range(-1, LAYERS):
+            if i >= 0:
+                values = 0.7 * values + 0.3 * np.nanstd(values) * random.normal(size=values.shape)
+            if i == origin and begin <= step < end:
+                values = fault(values)
+            monitor.observe(f"fc{i}" if i >= 0 else INPUT, values)
+        monitor.step(loss=1.0)
+    return monitor
+
+
+def watch(*given: Any, **options: Any) -> Monitor:
+    with Monitor(run=False, strict=True) as monitor:
+        chain(monitor, *given, **options)
+    return monitor
+
+
+CASES = [(fault, 2) for fault in FAULTS]
+CASES += [(f, i) for f in ("x4", "+3", "nan") for i in range(-1, LAYERS) if i != 2]
+
+
+@pytest.mark.parametrize(("fault", "origin"), CASES)
+def test_the_origin_is_the_layer_that_changed_though_its_input_did_not(
+    fault: str, origin: int
+) -> None:
+    name = INPUT if origin < 0 else f"fc{origin}"
+    broken, kinds = FAULTS[fault]
+    monitor = watch(broken, origin)
+    assert {a.layer for a in monitor.alerts} == {a.origin for a in monitor.alerts} == {name}
+    assert {a.kind for a in monitor.alerts} <= kinds
+    assert len({a.kind for a in monitor.alerts}) == len(monitor.alerts)  # one of a kind
+    assert all(a.step == 56 and 56 <= a.detected < 72 for a in monitor.alerts)
+    (incident,) = monitor.incidents
+    assert (incident.number, incident.origin, incident.step) == (1, name, 56)
+    later = [f"fc{i}" for i in range(origin + 1, LAYERS)]
+    if fault != "constant":  # whose followers see their own noise only, and that is nothing
+        assert list(incident.followers) == later
+    assert name not in incident.followers
+    assert incident.kinds == tuple(a.kind for a in monitor.alerts)
+
+
+def test_a_healthy_chain_raises_nothing() -> None:
+    monitor = watch(steps=160)
+    assert monitor.alerts == monitor.incidents == []
+
+
+def test_an_incident_is_cleared_when_nothing_holds_any_more() -> None:
+    monitor = watch(FAULTS["nan"][0], 2, begin=40, end=44, steps=128)
+    (incident,) = monitor.incidents
+    assert incident.cleared is not None and 44 <= incident.cleared < 128
+    assert watch(FAULTS["nan"][0], 2, begin=40, steps=80).incidents[0].cleared is None
+
+
+def test_a_second_fault_later_is_a_second_incident() -> None:
+    with Monitor(run=False, strict=True) as monitor:
+        chain(monitor, FAULTS["nan"][0], 4, begin=40, end=44, steps=128)
+        assert monitor.incidents[0].cleared is not None
+        chain(monitor, FAULTS["nan"][0], 1, begin=140, steps=150, seed=1)
+    assert [(i.number, i.origin) for i in monitor.incidents] == [(1, "fc4"), (2, "fc1")]
+    assert [(a.incident, a.layer) for a in monitor.alerts] == [(1, "fc4"), (2, "fc1")]
+
+
+@pytest.mark.parametrize("factor", [4.0, 100.0, 0.2])
+def test_the_way_back_is_the_end_of_an_incident_and_no_news(factor: float) -> None:
+    """Found raised as a fault of its own."""
+    random = np.random.default_rng(0)
+    with Monitor(run=False, strict=True) as monitor:
+        for step in range(180):
+            for name in ("fc1", "fc2"):
+                fault = (64 <= step < 76 and name == "fc1") or (140 <= step and name == "fc2")
+                monitor.observe(name, random.normal(size=(16, 16)) * (factor if fault else 1))
+            monitor.step()
+    assert [(a.step, a.layer) for a in monitor.alerts if a.kind == "variance_shift"] == [
+        (64, "fc1"),
+        (140, "fc2"),
+    ]
+    first, second = monitor.incidents
+    assert first.cleared is not None and 76 <= first.cleared <= 80
+    assert (second.number, second.origin, second.followers) == (2, "fc2", ())
+
+
+def test_a_level_that_stays_is_raised_once_and_a_later_change_again() -> None:
+    random = np.random.default_rng(0)
+    with Monitor(run=False, strict=True) as monitor:
+        for step in range(560):
+            monitor.observe(
+                "fc", random.normal(size=(16, 8)) * 4.0 ** ((step >= 64) + (step >= 480))
+            )
+            monitor.step()
+    assert [(a.step, a.incident) for a in monitor.alerts if a.kind == "variance_shift"] == [
+        (64, 1),
+        (480, 2),
+    ]
+
+
+def test_every_alert_reads_in_one_line_and_says_what_to_do() -> None:
+    for fault in FAULTS:
+        for alert in watch(FAULTS[fault][0], 2).alerts:
+            assert "\n" not in alert.message and alert.message == str(alert)
+            assert all(word in alert.message for word in ("step 56", "fc2", alert.kind))
+            assert alert.kind in KINDS and len(alert.advice) > 40
+            assert type(alert.value) is float and type(alert.limit) is float
+            assert type(alert.step) is int and type(alert.detected) is int
+
+
+# --- the origin, by hand -----------------------------------------------------------------
+
+
+def firing(
+    column: int,
+    step: int = 10,
+    kind: str = "variance_shift",
+    metric: str = "variance_shift",
+    severity: str = "warning",
+    score: float = 2.0,
+) -> Firing:
+    return Firing(step, column, kind, severity, metric, 3.0, 1.0, "so it is", score)
+
+
+def table(*names: str) -> Sites:
+    """A chain of layers with weights; a name that begins with ``relu`` is an activation."""
+    sites = Sites()
+    before: tuple[str, ...] = ()
+    for name in names:
+        act = "relu" if name.startswith("relu") else ""
+        layer = Layer(name, activation=act, parameters=not act and name != INPUT, parents=before)
+        sites.add(Site(name, "input" if name == INPUT else "output"), layer)
+        before = (name,)
+    return sites
+
+
+def moved(sites: Sites, *sizes: float, step: int = 10) -> Drift:
+    return Drift(np.array([step]), np.array([[*sizes, *[0.0] * (len(sites) - len(sizes))]]))
+
+
+def test_the_input_comes_before_all_others() -> None:
+    sites = table(INPUT, "a", "b")
+    drift = moved(sites, 1.0, 5.0, 9.0)
+    assert find_origin([firing(2), firing(1), firing(0)], sites, drift) == (INPUT, False)
+    # Even where only the layers behind it crossed their limits.
+    assert find_origin([firing(2), firing(1)], sites, drift)[0] == INPUT
+
+
+def test_the_largest_gain_wins_not_the_largest_drift() -> None:
+    sites = table(INPUT, "a", "b", "c")
+    drift = moved(sites, 0.0, 0.1, 3.0, 9.0)
+    assert find_origin([firing(3, score=9.0), firing(2)], sites, drift)[0] == "b"
+
+
+def test_an_activations_cause_is_the_layer_before_it() -> None:
+    sites = table("a", "relu", "b")
+    assert find_origin([firing(1)], sites, moved(sites, 2.0, 3.0))[0] == "a"
+    # … unless that one stood still: then its own operation changed.
+    assert find_origin([firing(1)], sites, moved(sites, 0.0, 3.0))[0] == "relu"
+
+
+def test_what_is_first_within_a_step_is_nearest_to_the_cause() -> None:
+    sites = table("a", "b", "c")
+    weight = sites.add(Site("c", "weight"), sites.layers["c"])
+    shift = firing(0)
+    corruption = firing(weight, kind="corruption", severity="critical")
+    assert find_origin([shift, corruption], sites, moved(sites, 5.0))[0] == "c"
+    assert find_origin([shift, firing(2, step=9)], sites, moved(sites, 0, 0, 5.0))[0] == "c"
+    late = firing(2, kind="dead")
+    assert find_origin([shift, late], sites, moved(sites, 5.0))[0] == "a"
+
+
+def test_a_gradient_fault_begins_where_it_enters() -> None:
+    sites = table("a", "b", "c")
+    columns = [sites.add(Site(n, "gradient"), sites.layers[n]) for n in ("a", "b")]
+    found = [firing(c, kind="exploding", metric="rms") for c in columns]
+    assert find_origin(found, sites, moved(sites))[0] == "b"
+
+
+def test_updates_out_of_line_in_most_layers_began_everywhere() -> None:
+    sites = table("a", "b", "c", "d")
+    columns = [sites.add(Site(n, "update"), sites.layers[n]) for n in ("a", "b", "c", "d")]
+    found = [firing(c, kind="update", score=float(c)) for c in columns]
+    assert find_origin(found, sites, moved(sites)) == ("d", True)
+    assert find_origin(found[:1], sites, moved(sites)) == ("a", False)
+
+
+# --- the book-keeping --------------------------------------------------------------------
+
+
+def told(
+    incidents: Incidents, sites: Sites, firings: list[Firing], step: int, active: bool = True,
+    **options: Any,
+) -> list[Alert]:  # fmt: skip
+    still = moved(sites, *[float(i == 0) * 2 for i in range(len(sites))])
+    holds = np.full(len(sites), active)
+    return incidents.update(firings, sites, still, step, holds, **options)[0]
+
+
+def test_one_kind_is_raised_once_per_incident() -> None:
+    sites, incidents = table("a", "b"), Incidents()
+    assert len(told(incidents, sites, [firing(0), firing(1)], 12)) == 1
+    assert told(incidents, sites, [firing(0, step=13)], 16) == []
+    assert len(told(incidents, sites, [firing(0, step=20, kind="mean_shift")], 24)) == 1
+    assert incidents.state()["open"]["incident"]["followers"] == ["b"]
+
+
+def test_quiet_closes_an_incident_though_a_condition_holds() -> None:
+    sites, incidents = table("a"), Incidents(quiet=32)
+    assert told(incidents, sites, [firing(0)], 12)[0].incident == 1
+    assert told(incidents, sites, [], 40) == []
+    assert told(incidents, sites, [firing(0, step=41)], 44) == []
+    told(incidents, sites, [], 80)
+    assert told(incidents, sites, [firing(0, step=81)], 84)[0].incident == 2
+
+
+def test_a_consequence_waits_for_its_cause() -> None:
+    sites, incidents = table("a", "relu", "b"), Incidents()
+    late = firing(2, step=11, kind="dead", metric="dead_fraction")
+    assert told(incidents, sites, [late], 12, hurry=True) == []
+    alerts = told(incidents, sites, [firing(0)], 13)
+    assert alerts[0].origin == "a" and {a.incident for a in alerts} == {1}
+
+
+def test_what_waits_is_said_at_the_end_of_the_run() -> None:
+    """Found lost: the last windows of a run often hold the fault."""
+    sites, incidents = table("a", "relu", "b"), Incidents()
+    late = firing(1, step=11, kind="dead", metric="dead_fraction")
+    told(incidents, sites, [late], 12, hurry=True)
+    alerts, changed = incidents.flush(sites, 12)
+    assert [(a.layer, a.kind) for a in alerts] == [("relu", "dead")] and len(changed) == 1
+    assert incidents.flush(sites, 12)[0] == []
+
+
+def test_a_layer_last_seen_in_a_jump_does_not_hold_others_back() -> None:
+    """Found to keep every later alarm of dead units waiting, and to judge at every step."""
+    random = np.random.default_rng(0)
+    with Monitor(run=False, strict=True) as monitor:
+        for step in range(160):
+            monitor.observe("a", random.normal(size=(16, 8)))
+            if step <= 60:
+                monitor.observe("b", random.normal(size=(16, 8)) * (8 if step == 60 else 1))
+            units = np.maximum(random.normal(size=(16, 8)), 0)
+            if step > 100:
+                units[:, :6] = 0
+            monitor.observe("relu", units, activation="relu")
+            monitor.step()
+    assert {(a.layer, a.kind) for a in monitor.alerts} >= {("relu", "dead")}
+    assert len(monitor.history) < 40
+
+
+def test_the_state_is_plain_and_comes_back() -> None:
+    sites, incidents = table("a", "relu"), Incidents()
+    told(incidents, sites, [firing(0)], 12)
+    other = Incidents()
+    other.load(incidents.state())
+    assert other.state() == incidents.state()
+    assert told(other, sites, [firing(0, step=13)], 16) == []
+    assert told(other, sites, [firing(0, step=14, kind="mean_shift")], 16)[0].incident == 1
+
+    waiting = Incidents()
+    told(waiting, sites, [firing(1, kind="dead")], 12, hurry=True)
+    other = Incidents()
+    other.load(waiting.state())
+    assert [a.kind for a in other.flush(sites, 12)[0]] == ["dead"]

@@ -1,0 +1,577 @@
+"""Rules: each fires on what it is for, names it rightly, and is silent otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shiftwatch import Alert, Monitor, Rule, Summary
+from shiftwatch.records import INPUT
+from shiftwatch.rules import DEFAULT, Evidence, Firing, Verdict
+from shiftwatch.sites import Sites
+
+Show = Callable[[Monitor, int, np.random.Generator], None]
+
+
+def watch(show: Show, steps: int = 128, seed: int = 0, **options: Any) -> Monitor:
+    """A monitor that was shown every step, and is closed."""
+    random = np.random.default_rng(seed)
+    with Monitor(**{"run": False, "strict": True, **options}) as monitor:
+        for step in range(steps):
+            show(monitor, step, random)
+            monitor.step()
+    return monitor
+
+
+def said(alerts: list[Alert]) -> list[tuple[str, str]]:
+    return [(a.layer, a.kind) for a in alerts]
+
+
+# --- one metric, one limit ---------------------------------------------------------------
+
+
+def zeros(course: list[float]) -> Show:
+    """Layer ``a`` with a share of zeros per window of eight steps; ``b`` with none."""
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        values = random.normal(size=(16, 8))
+        monitor.observe("b", values)
+        monitor.observe("a", np.where(random.random((16, 8)) < course[step // 8], 0.0, values))
+
+    return show
+
+
+def test_a_rule_waits_for_its_patience_and_dates_back_to_the_beginning() -> None:
+    monitor = watch(
+        zeros([0, 0, 0.8, 0.8, 0.8, 0.8]), 48, rules=[Rule("zero_fraction", 0.5, patience=3)]
+    )
+    (alert,) = monitor.alerts
+    assert (alert.step, alert.detected, alert.layer) == (16, 39, "a")
+    assert (alert.metric, alert.value, alert.limit) == (
+        "zero_fraction",
+        pytest.approx(0.8, abs=0.05),
+        0.5,
+    )
+    assert (alert.kind, alert.severity) == ("distribution_shift", "warning")
+
+
+def test_a_rule_says_value_and_limit_in_one_line() -> None:
+    monitor = watch(zeros([1] * 4), 32, rules=[Rule("zero_fraction", 0.5)])
+    message = monitor.alerts[0].message
+    assert "zero_fraction 1 (limit 0.5 for 2 windows)" in message and "\n" not in message
+    assert message.startswith("step 0 · a output · distribution_shift: ")
+
+
+def test_a_rule_is_silent_under_its_limit_and_when_interrupted() -> None:
+    rule = Rule("zero_fraction", 0.5, patience=2)
+    assert watch(zeros([0.3] * 6), 48, rules=[rule]).alerts == []
+    assert watch(zeros([0, 0.8, 0, 0.8, 0, 0.8]), 48, rules=[rule]).alerts == []
+
+
+def test_a_rule_holds_until_its_release() -> None:
+    course = [0.1, 0.8, 0.8, 0.4, 0.8, 0.8, 0.1, 0.1, 0.8, 0.8]
+    held = watch(zeros(course), 80, rules=[Rule("zero_fraction", 0.7, release=0.2)])
+    assert [a.step for a in held.alerts] == [8, 64]
+    loose = watch(zeros(course), 80, rules=[Rule("zero_fraction", 0.7)])
+    assert [a.step for a in loose.alerts] == [8, 32, 64]
+
+
+def test_a_rule_looks_at_the_layers_and_the_tensor_it_is_given() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        for name in ("encoder.0", "encoder.1", "head"):
+            monitor.observe(name, np.zeros((8, 4)))
+            monitor.observe(name, np.zeros((8, 4)), tensor="gradient")
+            monitor.observe(name, np.zeros((8, 4)), mode="eval")
+
+    every = watch(show, 32, rules=[Rule("zero_fraction", 1.0, layers="encoder.*")])
+    assert said(every.alerts) == [("encoder.0", "distribution_shift")]
+    assert every.incidents[0].followers == ("encoder.1",)
+    back = watch(show, 32, rules=[Rule("zero_fraction", 1.0, tensor="gradient", layers="head")])
+    assert [(a.layer, a.tensor) for a in back.alerts] == [("head", "gradient")]
+    assert watch(show, 32, rules=[Rule("zero_fraction", 1.0, layers="Head")]).alerts == []
+
+
+def test_a_shift_counts_either_way() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        monitor.observe("a", random.normal(-4 if step >= 32 else 0, 1, (16, 8)))
+
+    monitor = watch(show, 64, rules=[Rule("mean_shift", 2.0)])
+    assert monitor.alerts[0].value < -2 and monitor.alerts[0].step == 32
+
+
+def test_an_info_is_recorded_and_is_no_alarm() -> None:
+    """Found dropped where no incident was open."""
+    rules = [*DEFAULT, Rule("zero_fraction", 0.5, severity="info", layers="a")]
+    monitor = watch(zeros([1] * 4), 32, rules=rules)
+    assert monitor.alerts == [] and monitor.incidents == []
+    (alert,) = monitor.history.alerts
+    assert (alert.severity, alert.layer, alert.origin, alert.incident) == ("info", "a", "a", 0)
+
+
+def test_an_info_opens_no_incident_and_joins_none() -> None:
+    rules = [Rule("zero_fraction", 0.5, severity="info", layers="b"), Rule("zero_fraction", 0.5)]
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        monitor.observe("a", np.zeros((8, 4)))
+        monitor.observe("b", np.zeros((8, 4)))
+
+    monitor = watch(show, 32, rules=rules)
+    assert [(a.severity, a.layer) for a in monitor.history.alerts] == [
+        ("info", "b"),
+        ("warning", "a"),
+    ]
+    assert monitor.incidents[0].origin == "a"
+
+
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [("kind", {"kind": "odd"}), ("severity", {"severity": "fatal"}), ("tensor", {"tensor": "x"})],
+)
+def test_a_rule_knows_its_words(what: str, options: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=f"{what} must be one of .*; got"):
+        Rule("kl", 1.0, **options)  # type: ignore[arg-type]
+
+
+def test_a_rule_on_an_unknown_metric_is_refused_with_those_known() -> None:
+    with pytest.raises(ValueError, match=r"'zero_fractoin', which is not known.*zero_fraction"):
+        Monitor(run=False, rules=[Rule("zero_fractoin", 0.5)])
+
+
+def test_what_is_no_rule_is_refused() -> None:
+    for rules in ("kl", ["kl"]):
+        with pytest.raises(TypeError, match="rules must be rules"):
+            Monitor(run=False, rules=rules)  # type: ignore[arg-type]
+
+
+def test_a_rule_may_watch_any_metric_of_the_catalogue() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        monitor.observe("a", random.normal(3 if step >= 32 else 0, 1, (16, 8)))
+
+    for metric in ("hellinger", "reverse_kl", "gaussian_kl", "skewness", "maximum", "octaves"):
+        monitor = watch(show, 64, rules=[Rule(metric, 1e-9)])
+        assert metric in monitor.history.metrics and monitor.alerts[0].metric == metric
+
+
+def test_no_rules_is_no_alert() -> None:
+    assert watch(zeros([0, 0, 1, 1]), 32, rules=[]).alerts == []
+
+
+# --- metrics of one's own ----------------------------------------------------------------
+
+
+def spread(summary: Summary) -> np.ndarray:
+    return summary.moments.max - summary.moments.min
+
+
+def further(current: Summary, reference: Summary) -> np.ndarray:
+    return current.moments.max - reference.moments.max
+
+
+def test_a_metric_of_ones_own_is_recorded_and_can_be_ruled_on() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        values = random.random((16, 8))
+        values[0, 0] = 50.0 if step >= 24 else 0.5
+        monitor.observe("a", values)
+
+    rules = [Rule("spread", 10.0, patience=1, kind="exploding", severity="critical")]
+    monitor = watch(show, 48, metrics={"spread": spread, "further": further}, rules=rules)
+    (alert,) = monitor.alerts
+    assert (alert.kind, alert.metric, alert.severity, alert.step) == (
+        "exploding", "spread", "critical", 24,
+    )  # fmt: skip
+    run = monitor.history
+    assert run.metric("spread")[-1, 0] == pytest.approx(50, abs=0.5)
+    assert run.metric("further")[0, 0] == 0 and run.metric("further")[-1, 0] > 48
+
+
+def test_a_metric_of_the_wrong_shape_is_named() -> None:
+    with pytest.raises(ValueError, match=r"'total' must return one number per site, shape \(2,\)"):
+        watch(zeros([0]), 8, metrics={"total": lambda summary: summary.mean.sum()})
+
+
+def test_a_metric_must_not_take_a_name_of_ours() -> None:
+    """A run in which ``kl`` is something else could not be compared with any other."""
+    with pytest.raises(ValueError, match="must not be one of shiftwatch's own; got 'kl'"):
+        Monitor(run=False, metrics={"kl": spread})
+    with pytest.raises(ValueError, match="letter followed by letters"):
+        Monitor(run=False, metrics={"my metric": spread})
+    with pytest.raises(TypeError, match="must be a function"):
+        Monitor(run=False, metrics={"mine": 3})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="Give every further parameter a default"):
+        Monitor(run=False, metrics={"mine": lambda a, b, c: a})
+
+
+class Loudest:
+    """A rule written from scratch: the rms of any output above ten, at once."""
+
+    def columns(self, sites: Sites) -> np.ndarray:
+        return sites.columns("output", train=True)
+
+    def init(self, number: int) -> np.ndarray:
+        return np.zeros(number, bool)
+
+    def update(self, state: np.ndarray, evidence: Evidence) -> Verdict:
+        mine = self.columns(evidence.sites)
+        loud = np.nanmax(evidence.frame.rms[:, mine], axis=0) > 10
+        step = int(evidence.frame.steps[0])
+        found = [
+            Firing(step, int(mine[i]), "exploding", "warning", "rms", 11.0, 10.0, "too loud", 1.0)
+            for i in np.flatnonzero(loud & ~state)
+        ]
+        return Verdict(loud, found, loud)
+
+
+def test_a_rule_of_ones_own_needs_three_methods() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        monitor.observe("a", random.normal(size=(16, 8)) * (20 if step >= 40 else 1))
+        if step > 8:
+            monitor.observe("late", random.normal(size=(16, 8)))
+
+    monitor = watch(show, 64, rules=[Loudest()])
+    assert said(monitor.alerts) == [("a", "exploding")] and monitor.alerts[0].step == 40
+
+
+# --- non-finite --------------------------------------------------------------------------
+
+
+def poisoned(value: float, at: int, share: float = 0.01, name: str = "fc2") -> Show:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        for layer in (INPUT, "fc1", "fc2"):
+            values = random.normal(size=(16, 8))
+            if layer == name and step >= at:
+                values[random.random((16, 8)) < share] = value
+                values[0, 0] = value
+            monitor.observe(layer, values)
+
+    return show
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("at", [0, 1, 5, 21])
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_value_that_is_not_finite_is_raised_in_its_very_step(
+    value: float, at: int, share: float
+) -> None:
+    """Found to wait for the end of the ring."""
+    monitor = watch(poisoned(value, at, share), at + 1)
+    alert = monitor.alerts[0]
+    assert (alert.kind, alert.layer, alert.origin) == ("nonfinite", "fc2", "fc2")
+    assert (alert.step, alert.severity) == (at, "critical")
+    detected = watch(poisoned(value, at, share), at + 40).alerts
+    assert [a.detected for a in detected] == [at] and len(detected) == 1
+
+
+def test_a_mask_in_the_input_is_no_fault() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        values = random.normal(size=(16, 8))
+        values[:, 5:] = -np.inf
+        monitor.observe(INPUT, values)
+        monitor.observe("fc1", random.normal(size=(16, 8)))
+
+    monitor = watch(show, 64)
+    assert monitor.alerts == []
+    assert len(monitor.history) < 12  # and does not keep the monitor awake at every step
+
+
+def test_nan_beside_a_mask_is_a_fault_at_its_own_step() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        values = random.normal(size=(16, 8))
+        values[:, 5:] = -np.inf
+        if step >= 21:
+            values[0, 0] = np.nan
+        monitor.observe(INPUT, values)
+        monitor.observe("fc1", random.normal(size=(16, 8)))
+
+    (alert,) = watch(show, 40).alerts
+    assert (alert.step, alert.detected, alert.origin) == (21, 21, INPUT)
+
+
+def test_a_mask_that_comes_later_is_a_fault() -> None:
+    assert said(watch(poisoned(-np.inf, 9, name=INPUT), 16).alerts) == [(INPUT, "nonfinite")]
+
+
+def test_nan_everywhere_is_one_incident_from_the_first_layer() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        for layer in ("fc1", "fc2", "fc3"):
+            broken = layer != "fc1" and step >= 20
+            monitor.observe(layer, np.full((16, 8), np.nan if broken else 1.0))
+
+    monitor = watch(show, 64)
+    assert said(monitor.alerts) == [("fc2", "nonfinite")]
+    assert monitor.incidents[0].followers == ("fc3",)
+
+
+def test_when_all_is_nan_in_one_step_it_began_in_the_forward_pass() -> None:
+    """Found blamed on the first layer, whose weights were NaN once the step was over."""
+    ones = np.ones((16, 8))
+    with Monitor(run=False, strict=True) as monitor:
+        for step in range(80):
+            bad = step >= 20
+            for name in ("fc1", "fc2", "fc3"):
+                monitor.observe(name, ones * (np.nan if bad and name != "fc1" else 1))
+            for name in ("fc3", "fc2", "fc1"):
+                monitor.observe(name, ones * (np.nan if bad else 1), tensor="gradient")
+                monitor.observe(name, ones * (np.nan if bad else 1), tensor="weight")
+            monitor.step(loss=np.nan if bad else 1.0)
+    (alert,) = monitor.alerts
+    assert (alert.layer, alert.tensor, alert.origin, alert.step) == ("fc2", "output", "fc2", 20)
+    assert monitor.incidents[0].followers == ("fc1", "fc3")
+    assert len(monitor.history) < 20  # nor is every later step judged alone
+
+
+def test_a_gradient_that_is_not_finite_began_where_it_entered() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        for name in ("fc1", "fc2", "fc3"):
+            monitor.observe(name, random.normal(size=(16, 8)))
+        for name in ("fc3", "fc2", "fc1"):
+            bad = step == 30 and name != "fc3"
+            monitor.observe(name, np.full((16, 8), np.inf if bad else 1.0), tensor="gradient")
+
+    (alert,) = watch(show, 48).alerts
+    assert (alert.layer, alert.tensor, alert.step) == ("fc2", "gradient", 30)
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_is_raised_though_no_sample_shows_it(loss: float) -> None:
+    random = np.random.default_rng(0)
+    with Monitor(run=False, strict=True) as monitor:
+        for step in range(40):
+            monitor.observe("fc1", random.normal(size=(16, 8)))
+            monitor.observe("fc2", random.normal(size=(16, 8)))
+            monitor.step(loss=loss if step == 21 else 1.0)
+    (alert,) = monitor.alerts
+    assert (alert.kind, alert.layer, alert.metric) == ("nonfinite", "fc2", "loss")
+    assert (alert.step, alert.detected) == (21, 21)
+
+
+# --- shape -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(32, 16), (8, 4)])
+def test_a_change_of_shape_alone_is_found(shape: tuple[int, int]) -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        two = random.choice([-1.0, 1.0], size=shape)  # the same mean and standard deviation
+        monitor.observe("a", two if step >= 200 else random.normal(size=shape))
+
+    (alert,) = watch(show, 216).alerts
+    assert (alert.kind, alert.metric, alert.step) == ("distribution_shift", "js", 200)
+    assert alert.value > alert.limit
+
+
+# --- dead and saturated units ------------------------------------------------------------
+
+
+def relu(share: Callable[[int], float], width: int = 16) -> Show:
+    """A linear layer, a ReLU of which a share is dead, and what it feeds."""
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        before = random.normal(size=(32, width))
+        before[:, : round(share(step) * width)] -= 30.0
+        monitor.observe("fc1", np.clip(before, -4, 4))
+        monitor.observe("relu1", np.maximum(before, 0), activation="relu")
+        monitor.observe("fc2", random.normal(size=(32, 4)))
+
+    return show
+
+
+@pytest.mark.parametrize("share", [0.375, 0.5, 1.0])
+def test_units_that_die_are_found_and_dated(share: float) -> None:
+    monitor = watch(relu(lambda step: share if step >= 64 else 0.0), 128)
+    alert = next(a for a in monitor.alerts if a.kind == "dead")
+    assert alert.layer == "relu1" and alert.origin == "fc1"
+    assert 62 <= alert.step <= 66 and alert.detected <= (88 if share >= 0.5 else 128)
+    assert alert.value == pytest.approx(share) and alert.value >= alert.limit
+    assert alert.severity == ("critical" if share >= 0.5 else "warning")
+
+
+def test_a_layer_born_dead_is_found_once_it_can_be_told() -> None:
+    monitor = watch(relu(lambda step: 0.75), 64)
+    assert said(monitor.alerts) == [("relu1", "dead")]
+    assert monitor.alerts[0].detected <= 23 and "from the start" in monitor.alerts[0].message
+
+
+def test_units_of_a_layer_that_came_back_wider_begin_anew() -> None:
+    """Found to be counted as units of the layer beside it."""
+
+    def show(monitor: Monitor, width: int, random: np.random.Generator) -> None:
+        monitor.observe("a", np.maximum(random.normal(size=(32, width)), 0), activation="relu")
+        monitor.observe("b", np.zeros((32, 8)), activation="relu")  # all dead
+        monitor.step()
+
+    random = np.random.default_rng(0)
+    first = Monitor(run=False, rules=(), strict=True)
+    for _ in range(16):
+        show(first, 4, random)
+    with Monitor(run=False, rules=(), strict=True) as monitor:
+        monitor.load_state_dict(first.state_dict())
+        for _ in range(16):
+            show(monitor, 9, random)
+    assert monitor.history.metric("dead_fraction")[-1].tolist() == [0, 1]
+
+
+def test_some_units_dead_from_the_start_are_healthy() -> None:
+    assert watch(relu(lambda step: 0.125), 96).alerts == []
+
+
+def test_many_zeros_without_a_dead_unit_are_healthy() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        sparse = random.random((32, 16)) < (0.05 if step > 64 else 0.08)
+        monitor.observe("relu", np.where(sparse, random.random((32, 16)), 0.0), activation="relu")
+
+    assert [a for a in watch(show, 160).alerts if a.kind == "dead"] == []
+
+
+def gate(activation: str, push: Callable[[int], float], head: bool = False) -> Show:
+    squash = {"tanh": np.tanh, "sigmoid": lambda x: 1 / (1 + np.exp(-x))}[activation]
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        before = random.normal(size=(32, 8)) * push(step)
+        monitor.observe("fc1", random.normal(size=(32, 8)))
+        monitor.observe("gate", squash(before), activation=activation)
+        if not head:
+            monitor.observe("fc2", random.normal(size=(32, 4)))
+
+    return show
+
+
+def grows(step: int) -> float:
+    return 1.0 + max(0, step - 32) * 0.4
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_saturation_that_grows_is_found_however_slowly(activation: str) -> None:
+    kinds = [a.kind for a in watch(gate(activation, grows), 160).alerts]
+    assert "saturation" in kinds
+
+
+def test_the_head_may_saturate() -> None:
+    """There it is the goal: a classifier that has become sure."""
+    alerts = watch(gate("sigmoid", grows, head=True), 160).alerts
+    assert [a for a in alerts if a.kind == "saturation"] == []
+
+
+def test_a_layer_born_saturated_is_found_and_one_half_saturated_is_not() -> None:
+    assert ("gate", "saturation") in said(watch(gate("tanh", lambda step: 30.0), 40).alerts)
+    assert watch(gate("tanh", lambda step: 2.0), 96).alerts == []
+
+
+# --- weights -----------------------------------------------------------------------------
+
+
+def trained(size: Callable[[int, int], float], layers: int = 4) -> Show:
+    """Layers whose weights move by a share of their size at every step."""
+    weights = [np.random.default_rng(i).normal(size=(16, 16)) for i in range(layers)]
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        for i, weight in enumerate(weights):
+            weight += size(step, i) * random.normal(size=weight.shape)
+            monitor.observe(f"fc{i}", random.normal(size=(16, 16)))
+            monitor.observe(f"fc{i}", 1e-3 * random.normal(size=(16, 16)), tensor="gradient")
+            monitor.observe(f"fc{i}", weight, tensor="weight")
+
+    return show
+
+
+def test_steady_updates_are_silent() -> None:
+    assert watch(trained(lambda step, i: 1e-3), 160).alerts == []
+
+
+@pytest.mark.parametrize("origin", [0, 2])
+def test_one_update_out_of_line_is_found_in_its_layer(origin: int) -> None:
+    monitor = watch(trained(lambda step, i: 0.3 if (step, i) == (80, origin) else 1e-3), 128)
+    alert = monitor.alerts[0]
+    assert (alert.kind, alert.layer, alert.origin) == ("update", f"fc{origin}", f"fc{origin}")
+    assert (
+        alert.step == 80 and alert.tensor == "update" and alert.value == pytest.approx(0.3, rel=0.2)
+    )
+
+
+def test_a_weight_that_stops_moving_is_found() -> None:
+    monitor = watch(trained(lambda step, i: 0.0 if step >= 64 and i == 1 else 1e-3), 128)
+    assert said(monitor.alerts) == [("fc1", "frozen")]
+    assert monitor.alerts[0].step == 64
+
+
+def test_a_weight_that_never_moved_is_a_choice() -> None:
+    assert watch(trained(lambda step, i: 0.0 if i == 1 else 1e-3), 128).alerts == []
+
+
+def test_a_model_that_never_moves_is_found() -> None:
+    kinds = {a.kind for a in watch(trained(lambda step, i: 0.0), 64).alerts}
+    assert kinds == {"frozen"}
+
+
+# --- gradients ---------------------------------------------------------------------------
+
+
+def backward(size: Callable[[int, int], float], layers: int = 4) -> Show:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        for i in range(layers):
+            monitor.observe(f"fc{i}", random.normal(size=(16, 8)))
+        for i in reversed(range(layers)):
+            gradient = size(step, i) * random.normal(size=(16, 8))
+            monitor.observe(f"fc{i}", gradient, tensor="gradient")
+
+    return show
+
+
+def test_a_gradient_that_explodes_is_found() -> None:
+    monitor = watch(backward(lambda step, i: 1e3 if step >= 80 and i <= 1 else 1.0), 112)
+    assert said(monitor.alerts) == [("fc1", "exploding")]  # the last one is where it begins
+    assert (monitor.alerts[0].step, monitor.alerts[0].tensor) == (80, "gradient")
+
+
+def test_gradients_that_fall_together_are_healthy() -> None:
+    assert watch(backward(lambda step, i: 0.95**step), 200).alerts == []
+
+
+def test_a_gradient_that_vanishes_alone_is_found() -> None:
+    monitor = watch(backward(lambda step, i: 1e-4 if step >= 80 and i == 0 else 1.0), 112)
+    assert said(monitor.alerts) == [("fc0", "vanishing")]
+
+
+def test_a_net_born_with_vanishing_gradients_is_found_at_the_start() -> None:
+    monitor = watch(backward(lambda step, i: 100.0 ** (i - 3)), 64)
+    assert said(monitor.alerts) == [("fc0", "vanishing")]
+    assert monitor.alerts[0].detected < 24
+
+
+# --- evaluation --------------------------------------------------------------------------
+
+
+def test_evaluation_never_mixes_with_training() -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        monitor.observe("a", random.normal(size=(16, 8)))
+        if step % 16 == 15:
+            for _ in range(3):
+                monitor.observe("a", random.normal(5, 3, size=(16, 8)), mode="eval")
+
+    monitor = watch(show, 128)
+    assert monitor.alerts == []
+    assert [s.key for s in monitor.history.sites] == ["a:output", "a:output@eval"]
+    means = monitor.history.metric("mean")
+    assert np.nanmax(np.abs(means[:, 0])) < 0.5 and np.nanmin(means[:, 1]) > 4
+
+
+# --- every rule --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", DEFAULT, ids=lambda rule: type(rule).__name__)
+def test_a_rule_alone_takes_whatever_comes(rule: Any) -> None:
+    """Sites that appear late, pause, and have one value; a step in which nothing was seen."""
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        if step % 5 == 4:
+            return
+        monitor.observe("a", random.normal(size=(1, 1)))
+        if step > 20:
+            monitor.observe("b", np.maximum(random.normal(size=(3, 2, 4)), 0), activation="relu")
+            monitor.observe("b", random.normal(size=3), tensor="weight", part="bias")
+        if step > 40 and step % 3 == 0:
+            monitor.observe("a", random.normal(size=(2, 1)), tensor="gradient")
+            monitor.observe("b", random.normal(size=(3, 2, 4)), mode="eval")
+
+    assert watch(show, 80, rules=[rule]).steps == 80
