@@ -78,9 +78,7 @@ class Ring:
             act = "relu" if i % 2 else ""
             parents = (f"l{i - 1}",) if i else ()
             layer = Layer(f"l{i}", activation=act, parameters=not act, parents=parents)
-            columns["active" if act else "linear"].append(
-                monitor.register(Site(layer.name), layer)
-            )
+            columns["active" if act else "linear"].append(monitor.register(Site(layer.name), layer))
             columns["gradient"].append(monitor.register(Site(layer.name, "gradient"), layer))
             for tensor in () if act else ("weight", "update"):
                 for part in ("", "bias"):
@@ -146,8 +144,9 @@ def measured(layers: int, drains: int) -> dict[str, float]:
     rules: list[Any] = [TimedRule(rule, clock) for rule in DEFAULT]
     stations = ["frame", "metrics", *(type(r).__name__ for r in DEFAULT)]
     stations += ["rest of judging", "history", "rest of the step"]
-    frame = judgement_module.frame
-    judgement_module.frame = clock.timed("frame", frame)
+    names = vars(judgement_module)
+    frame = names["frame"]
+    names["frame"] = clock.timed("frame", frame)
     try:
         with Monitor(run=False, rules=rules, strict=True) as monitor:
             ring = Ring(monitor, layers)
@@ -166,7 +165,7 @@ def measured(layers: int, drains: int) -> dict[str, float]:
             assert not monitor.alerts, monitor.alerts
             clock.start(stations)
     finally:
-        judgement_module.frame = frame
+        names["frame"] = frame
     return {s: statistics.median(clock.times[s][_WARM:-1]) / RING for s in stations}
 
 

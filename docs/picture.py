@@ -1,6 +1,6 @@
 """Make docs/report.png, README's picture: the report of a demo run, as Chromium shows it.
 
-    python docs/picture.py
+python docs/picture.py
 """
 
 from __future__ import annotations
@@ -29,11 +29,15 @@ def main() -> None:
         run = Path(folder) / SCENARIO
         print(train(scenario, run).found)
         page = write(shiftwatch.open(run), Path(folder) / "report.html")
-        browser = shutil.which("chromium") or sys.exit("Chromium is needed: .ci/browser installs it.")
+        browser = shutil.which("chromium") or sys.exit(
+            "Chromium is needed: .ci/browser installs it."
+        )
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
             view = chromium.new_page(
-                viewport={"width": 1200, "height": 1000}, device_scale_factor=1.5, color_scheme="light"
+                viewport={"width": 1200, "height": 1000},
+                device_scale_factor=1.5,
+                color_scheme="light",
             )
             view.goto(page.as_uri())
             view.wait_for_selector('body[data-ready="1"]')

@@ -17,10 +17,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shiftwatch.integrations.torch import watch
 from shiftwatch.optional import need
 from shiftwatch.records import SEVERITIES, Alert, Incident, Report
 from shiftwatch.reporters.rollups import rollups, standing
+
+_ROOTS = ("lightning.pytorch", "pytorch_lightning")
+# Before PyTorch, so that the message names the extra that brings both.
+if not any(importlib.util.find_spec(root.partition(".")[0]) for root in _ROOTS):
+    need("pytorch_lightning", extra="lightning", feature="ShiftWatch")
+
+from shiftwatch.integrations.torch import watch  # noqa: E402
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -30,11 +36,8 @@ if TYPE_CHECKING:
 else:
 
     def _bases() -> tuple[type, ...]:
-        roots = ("lightning.pytorch", "pytorch_lightning")
-        found = [root for root in roots if root in sys.modules]
-        found = found or [r for r in roots if importlib.util.find_spec(r.partition(".")[0])]
-        if not found:
-            need("pytorch_lightning", extra="lightning", feature="ShiftWatch")
+        found = [root for root in _ROOTS if root in sys.modules]
+        found = found or [r for r in _ROOTS if importlib.util.find_spec(r.partition(".")[0])]
         return tuple(importlib.import_module(root).Callback for root in found)
 
     class Callback(*_bases()):

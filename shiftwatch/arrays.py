@@ -29,6 +29,7 @@ class ArraySource:
         self._steps: list[int] = []
         self._sizes: list[int] = []
         self._now: list[tuple[int, np.ndarray]] = []
+        self._calls = 0
         self.batch_size = 0
         self.seen = np.zeros(0, bool)  # columns of the newest step, as of ``energy``
 
@@ -48,9 +49,7 @@ class ArraySource:
                 "what is another tensor under another name or part."
             )
 
-    def add(
-        self, column: int, values: np.ndarray, units_axis: int, activation: str
-    ) -> None:
+    def add(self, column: int, values: np.ndarray, units_axis: int, activation: str) -> None:
         """Sample an array for the current step."""
         if column not in self._shape:
             rows, units = geometry(values.shape, units_axis)
@@ -65,12 +64,13 @@ class ArraySource:
             taken = np.moveaxis(values, units_axis, -1).reshape(rows, units)
         else:
             taken = sample(values, units_axis, fractions(rows, units, self._rng))
-        self._now.append((column, taken))
+        # A copy: the caller may write into the array before it is judged.
+        self._now.append((column, np.array(taken, np.float64)))
 
     def fixed(self, column: int, values: np.ndarray) -> np.ndarray:
         """Sample a parameter at the same places every time: [1, places]; and record it."""
         flat = values.reshape(-1)
-        taken = flat[chosen(flat.size, min(flat.size, 512))][None]
+        taken = flat[chosen(flat.size, min(flat.size, 512))][None].astype(np.float64)
         self._shape.setdefault(column, (1, taken.shape[1]))
         self._flat.setdefault(column, None)
         self._tiny.setdefault(column, 0.0)
@@ -87,12 +87,13 @@ class ArraySource:
     @property
     def full(self) -> bool:
         """Whether the samples should be taken before the ring is over."""
-        return len(self._now) > 100_000
+        return self._calls > 100_000
 
     def end_step(self, step: int) -> None:
         """Close the step."""
         for column, taken in self._now:
             self._rows.setdefault(column, []).append((step, taken))
+        self._calls += len(self._now)
         self._now = []
         self._steps.append(step)
         self._sizes.append(self.batch_size)
@@ -102,11 +103,13 @@ class ArraySource:
         size = max(self._shape, default=-1) + 1
         energy = np.full(size, np.nan)
         self.seen = np.zeros(size, bool)
-        for column, rows in self._rows.items():
-            if rows[-1][0] == self._steps[-1]:
-                self.seen[column] = True
-                with np.errstate(over="ignore", invalid="ignore"):
-                    energy[column] = np.mean(np.square(rows[-1][1], dtype=np.float64))
+        with np.errstate(all="ignore"):
+            for column, rows in self._rows.items():
+                step, taken = rows[-1]
+                if step == self._steps[-1]:
+                    self.seen[column] = True
+                    values = taken.ravel()
+                    energy[column] = values @ values / values.size
         return energy
 
     def take(self) -> Batch:
@@ -127,7 +130,7 @@ class ArraySource:
             made.append(Group(np.array(columns), values, when, flat, tiny))
         nothing = np.full(steps.size, np.nan)
         sizes = np.array(self._sizes, np.int64)
-        self._rows, self._steps, self._sizes = {}, [], []
+        self._rows, self._steps, self._sizes, self._calls = {}, [], [], 0
         return Batch(
             groups=tuple(made),
             steps=steps,

@@ -157,7 +157,13 @@ _STEPS, _FAULT = 400, 250
 _SCENARIOS: tuple[tuple[Truth, str], ...] = (
     (Truth("healthy", "warm-up and cosine schedule"), ""),
     (
-        Truth("input", "input no longer normalised", _FAULT, ("variance_shift", "mean_shift"), (INPUT,)),
+        Truth(
+            "input",
+            "input no longer normalised",
+            _FAULT,
+            ("variance_shift", "mean_shift"),
+            (INPUT,),
+        ),
         "input",
     ),
     (Truth("dead", "bias of fc2 pushed down", _FAULT, ("dead", "mean_shift"), ("fc2",)), "bias"),

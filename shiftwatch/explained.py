@@ -46,28 +46,39 @@ def explain(
         least 1, from updates BEFORE each step: those that its forward pass can show.
     """
     steps = frame.steps.size
-    rms = frame.rms
-    update = np.full((steps, len(sites)), np.nan)
-    explained = np.ones(steps)
-    latest, weight, total = state.update.copy(), state.weight, state.total.copy()
-    n = int(state.n[0])
+    update, explained = np.full((steps, len(sites)), np.nan), np.ones(steps)
     columns = np.flatnonzero(sites.weight_of >= 0)
-    weights = sites.weight_of[columns]
-    main = np.array([not sites.all[c].part for c in columns], bool)
-    for t in range(steps):
-        if not columns.size:
-            break
+    if not columns.size:
+        return state, update, explained
+    sizes = _lasting(state.weight, frame.rms)
+    ratio = frame.rms[:, columns] / np.maximum(sizes[1:, sites.weight_of[columns]], 1e-12)
+    update[:, columns] = ratio
+    latest = _lasting(state.update[columns], ratio)
+    main = latest[1:, [not sites.all[c].part for c in columns.tolist()]]
+    known = np.isfinite(main)
+    sums = np.where(known, main, 0.0).sum(1)
+    total, n = state.total.copy(), int(state.n[0])
+    for t, some in enumerate(known.any(1).tolist()):
         if n:
-            usual = np.median(total[: min(n, _MEMORY)])
+            usual = _median(total[: min(n, _MEMORY)])
             recent = total[(n - 1 - np.arange(min(n, _RECENT))) % _MEMORY]
             if usual > 0:
                 explained[t] = max(1.0, recent.mean() / usual, recent[0] / usual)
-        weight = np.where(np.isfinite(rms[t]), rms[t], weight)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = rms[t, columns] / np.maximum(weight[weights], 1e-12)
-        update[t, columns] = ratio
-        latest[columns] = np.where(np.isfinite(ratio), ratio, latest[columns])
-        if np.isfinite(latest[columns][main]).any():
-            total[n % _MEMORY] = np.nansum(latest[columns][main])
+        if some:
+            total[n % _MEMORY] = sums[t]
             n += 1
-    return ExplainedState(latest, weight, total, np.array([n])), update, explained
+    newest = state.update.copy()
+    newest[columns] = latest[-1]
+    return ExplainedState(newest, sizes[-1], total, np.array([n])), update, explained
+
+
+def _lasting(before: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Latest finite value of each column: float64[T + 1, columns], the first row before all."""
+    table = np.vstack([before, values])
+    row = np.where(np.isfinite(table), np.arange(len(table))[:, None], 0)
+    return np.take_along_axis(table, np.maximum.accumulate(row, axis=0), 0)
+
+
+def _median(values: np.ndarray) -> float:
+    ordered = np.sort(values)
+    return float(ordered[(values.size - 1) // 2] + ordered[values.size // 2]) / 2

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from shiftwatch.activations import flat_of
 from shiftwatch.source import Batch, Group
-from shiftwatch.summaries import Block, Rows, Summary, measure
+from shiftwatch.summaries import Activity, Block, Calls, Part, Summary, survey
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Frame:
     Args:
         steps: int64[T].
         count: float64[T, sites], finite values; 0 where a site was not seen.
-        mean, std, flat, spread: float64[T, sites], as in ``Rows``; NaN where not seen.
+        mean, std: float64[T, sites], as in ``Rows``; NaN where not seen.
+        spread: float64[T, sites], likewise, of outputs and inputs in training; else NaN.
         nonfinite: float64[T, sites], number of NaN and Inf.
     """
 
@@ -27,68 +30,101 @@ class Frame:
     count: np.ndarray
     mean: np.ndarray
     std: np.ndarray
-    flat: np.ndarray
     spread: np.ndarray
     nonfinite: np.ndarray
 
-    @property
+    @cached_property
     def rms(self) -> np.ndarray:
         """Root mean square: float64[T, sites]."""
         return np.hypot(self.mean, self.std)
 
 
+class Wanted(NamedTuple):
+    """What is asked of the sites beside the usual: bool[sites] each.
+
+    Attributes:
+        slow: weights and updates, of which the newest call stands for the window.
+        spread: where samples are compared with each other.
+        active: where units can die.
+    """
+
+    slow: np.ndarray
+    spread: np.ndarray
+    active: np.ndarray
+
+    @classmethod
+    def everything(cls, sites: int) -> Wanted:
+        """Every call in full, and all of the rest."""
+        return cls(np.zeros(sites, bool), np.ones(sites, bool), np.ones(sites, bool))
+
+
 def frame(
-    batch: Batch, sites: int, guessed: Mapping[int, str] | None = None
-) -> tuple[Frame, list[tuple[np.ndarray, Summary]]]:
+    batch: Batch,
+    sites: int,
+    guessed: Mapping[int, str] | None = None,
+    wanted: Wanted | None = None,
+) -> tuple[Frame, Summary, Activity]:
     """Measure a batch.
 
     Args:
         sites: how many columns there are.
         guessed: column to activation, where it was read off the values.
+        wanted: what is asked of the sites; by default everything.
 
     Returns:
-        Its Frame over all ``sites``, and per group the columns with their Summary.
+        Its Frame over all ``sites``; its Summary, shape (sites,), without units; and what the
+        units of the active sites did.
 
-    Cost: one ``measure`` per group; groups are as many as there are different widths.
+    Cost: that of ``survey``.
     """
-    cells: list[np.ndarray] = []
-    parts: list[Rows] = []
-    summaries = []
-    for group in _split(batch.groups, guessed or {}):
-        block = Block(group.values, group.steps >= 0, group.flat, group.tiny)
-        summary, rows = measure(block)
-        summaries.append((group.sites, summary))
-        time = np.searchsorted(batch.steps, group.steps)
-        cell = np.where(group.steps >= 0, time * sites + group.sites, -1)
-        cells.append(cell.ravel())
-        parts.append(rows)
+    wanted = wanted or Wanted.everything(sites)
     shape = (batch.steps.size, sites)
-    cell = np.concatenate(cells) if cells else np.zeros(0, np.int64)
-    kept = cell >= 0
-    cell = cell[kept]
+    parts = [
+        Part(
+            block=Block(group.values, group.steps >= 0, group.flat, group.tiny),
+            sites=group.sites,
+            tags=_cells(group, batch.steps, sites),
+            slow=bool(wanted.slow[group.sites].all()),
+            spread=bool(wanted.spread[group.sites].any()),
+            active=bool(wanted.active[group.sites].any()),
+        )
+        for group in _split(batch.groups, guessed or {})
+    ]
+    summary, calls, activity = survey(parts, sites)
+    return _course(batch.steps, shape, calls), summary, activity
 
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([getattr(p, name).ravel() for p in parts])[kept]
 
-    def pooled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        total = np.bincount(cell, np.where(weights > 0, values * weights, 0.0), shape[0] * sites)
-        return total.reshape(shape)
+def _cells(group: Group, steps: np.ndarray, sites: int) -> np.ndarray:
+    """Where each call belongs in an array [T, sites], flattened; -1 where it is not filled."""
+    time = np.searchsorted(steps, group.steps)
+    return np.where(group.steps >= 0, time * sites + group.sites, -1)
 
-    if not parts:
-        nothing = np.full(shape, np.nan)
-        zero = np.zeros(shape)
-        return Frame(batch.steps, zero, nothing, nothing, nothing, nothing, zero), summaries
-    n = column("count")
-    one = np.ones_like(n)
-    count = pooled(n, one)
+
+def _course(steps: np.ndarray, shape: tuple[int, int], calls: Calls) -> Frame:
+    """The calls of each step pooled."""
+    seen = calls.tag >= 0
+    if not seen.all():
+        calls = Calls(*(column[seen] for column in calls))
+    n = calls.n
+
+    def pooled(values: np.ndarray) -> np.ndarray:
+        return np.bincount(calls.tag, values, shape[0] * shape[1]).reshape(shape)
+
+    def average(values: np.ndarray) -> np.ndarray:
+        return pooled(np.where(n > 0, values * n, 0.0)) / count
+
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(count > 0, pooled(column("mean"), n) / count, np.nan)
-        square = pooled(column("std") ** 2 + column("mean") ** 2, n) / count
-        std = np.where(count > 0, np.sqrt(np.maximum(square - mean**2, 0)), np.nan)
-        flat = np.where(count > 0, pooled(column("flat"), n) / count, np.nan)
-        spread = np.where(count > 0, pooled(column("spread"), n) / count, np.nan)
-    nonfinite = pooled(column("nonfinite"), one)
-    return Frame(batch.steps, count, mean, std, flat, spread, nonfinite), summaries
+        count = pooled(n)
+        mean = average(calls.mean)
+        square = average(calls.std**2 + calls.mean**2)
+        return Frame(
+            steps=steps,
+            count=count,
+            mean=mean,
+            std=np.sqrt(np.maximum(square - mean**2, 0)),
+            spread=average(calls.spread),
+            nonfinite=pooled(calls.nonfinite),
+        )
 
 
 def _split(groups: Sequence[Group], guessed: Mapping[int, str]) -> Iterator[Group]:

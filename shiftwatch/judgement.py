@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from shiftwatch.catalogue import arity, extended, metrics
+from shiftwatch.divergences.js import js_null
 from shiftwatch.explained import explain, explained_init
-from shiftwatch.frame import frame
+from shiftwatch.frame import Wanted, frame
 from shiftwatch.guess import guess
 from shiftwatch.incidents import Drift, Incidents
 from shiftwatch.ledger import Ledger
@@ -34,6 +35,8 @@ RECORDED = (
     "saturation", "zero_fraction", "nonfinite", "kurtosis", "mean", "std", "rms",
 )  # fmt: skip
 
+# Metrics that need single units; dead_fraction is taken from the ledger instead.
+_UNITS = {"dormant", "worst_unit_shift"}
 _GUESSES = 8  # windows in which activations are read off the values
 _EVENT_MEMORY = 16  # steps for which an event is named in the advice
 
@@ -83,6 +86,11 @@ class Judgement:
         table = {key: known[key] for key in (*RECORDED, *(own or {}))}
         wanted = {str(getattr(rule, "metric", "")) for rule in rules} - {"", *table}
         derived = {"dead_fraction", "relative_update"}
+        for key in sorted(wanted & _UNITS):
+            raise ValueError(
+                f"A rule watches {key!r}, which needs single units, and windows do not keep them. "
+                "Watch dead_fraction, or observe what you need as an array of its own."
+            )
         table |= {key: metrics[key] for key in sorted(wanted - derived) if key in metrics}
         unknown = wanted - derived - set(table)
         if unknown:
@@ -115,12 +123,9 @@ class Judgement:
         guessed = {
             c: a for s, a in self.sites.guessed.items() if (c := self.sites.column(s)) is not None
         }
-        course, summaries = frame(batch, number, guessed)
         forward = self.sites.columns("output", "input", train=True)
-        for columns, part in summaries:
-            if np.isin(columns, forward).any():
-                self._ledger.add(columns, part)
-        summary = _placed(summaries, number)
+        course, summary, activity = frame(batch, number, guessed, self._wanted())
+        self._ledger.add(activity)
         self._explained, update, explained = explain(self._explained, course, self.sites)
         if self._guessing > 0 and self.sites.unguessed.any():
             self._guessing -= 1
@@ -158,6 +163,15 @@ class Judgement:
     def flush(self, step: int) -> tuple[list[Alert], list[Incident]]:
         """Alerts that were held back for a cause to show; the run ends with ``step``."""
         return self._incidents.flush(self.sites, step)
+
+    def _wanted(self) -> Wanted:
+        """What the rules need to know of which sites, beside the usual."""
+        forward = self.sites.mask("output", "input", train=True)
+        return Wanted(
+            slow=self.sites.mask("weight", "update"),
+            spread=forward,
+            active=forward & (self.sites.bounded | self.sites.unguessed),
+        )
 
     def _ask(self, evidence: Evidence) -> tuple[list[Firing], np.ndarray, Drift, bool]:
         """Every rule's verdict."""
@@ -197,7 +211,7 @@ class Judgement:
         """The window against the one before it; for rules only."""
         now, before = summary[forward], self._before[forward]
         return {
-            "js_step": metrics["js"](now, before),
+            "js_step": _above_chance(now, before),
             "mean_step": metrics["mean_shift"](now, before),
             "variance_step": metrics["variance_shift"](now, before),
         }
@@ -255,16 +269,19 @@ class Judgement:
         self.sites.renew()
 
 
-def _placed(summaries: list[tuple[np.ndarray, Summary]], number: int) -> Summary:
-    """Summaries of groups put into their columns; empty where a site was not seen."""
-    parts = [s[np.arange(s.shape[0])] for _, s in summaries]
-    pool = Summary.concatenate([*parts, Summary.empty((1,))])
-    index = np.full(number, pool.shape[0] - 1)
-    place = 0
-    for columns, part in summaries:
-        index[columns] = place + np.arange(part.shape[0])
-        place += part.shape[0]
-    return pool[index]
+def _above_chance(now: Summary, before: Summary) -> np.ndarray:
+    """Jensen-Shannon divergence without what sampling alone makes of it: float64[sites].
+
+    A window cut short by a checkpoint may hold a few dozen values, of which half the bins
+    are news. Where it is small anyway it is left as it is.
+    """
+    value = metrics["js"](now, before)
+    large = np.flatnonzero(value > 0.05)
+    if not large.size:
+        return value
+    chance = js_null(now[large], before[large])
+    value[large] = np.maximum(value[large] - 2 * chance, 0.0)
+    return value
 
 
 def _mean_seen(values: np.ndarray) -> np.ndarray:

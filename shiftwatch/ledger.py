@@ -4,52 +4,63 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftwatch.summaries import Summary, Units
+from shiftwatch.summaries import Activity, Units
 
 
 class Ledger:
     """Running count, activity and silence of all units, columns laid end to end.
 
-    Only sites whose width is known have units here; a width never changes.
+    Only sites whose width is known have units here; where a width changes (a resumed run
+    with another model) the site's units begin anew.
     """
 
     def __init__(self) -> None:
         self._first: dict[int, int] = {}  # column -> its first unit
         self._width: dict[int, int] = {}
         self._arrays = {n: np.zeros(0, np.int64) for n in ("count", "active", "silent")}
+        # Where the units of some columns lie: the same columns are asked for at every window.
+        self._places: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
 
-    def add(self, columns: np.ndarray, summary: Summary) -> None:
-        """Take in one group's window: sites of one width, with units."""
-        units = summary.units
-        if units is None or not columns.size:
+    def add(self, activity: Activity) -> None:
+        """Take in a window."""
+        if not activity.sites.size:
             return
-        width = int(units.starts[1] - units.starts[0])
-        index = self._index(columns, width)
+        self._enter(activity.sites, activity.widths)
+        index, _ = self._place(activity.sites)
         count, active, silent = (self._arrays[n] for n in ("count", "active", "silent"))
-        count[index] += units.count
-        active[index] += units.active
-        silent[index] = np.where(units.active > 0, units.silent, silent[index] + units.count)
+        count[index] += activity.n
+        active[index] += activity.active
+        silent[index] = np.where(activity.active > 0, activity.silent, silent[index] + activity.n)
 
     def units(self, columns: np.ndarray) -> Units:
         """Units of the given columns, in their order; a column never seen has none."""
-        widths = np.array([self._width.get(int(c), 0) for c in columns], np.int64)
-        starts = np.concatenate([[0], np.cumsum(widths)])
-        firsts = np.array([self._first.get(int(c), 0) for c in columns], np.int64)
-        index = np.repeat(firsts - starts[:-1], widths) + np.arange(starts[-1])
+        index, starts = self._place(columns)
         count, active, silent = (self._arrays[n][index] for n in ("count", "active", "silent"))
         zero = np.zeros(index.size)
         return Units(starts, (columns.size,), count, zero, zero, active, silent)
 
-    def _index(self, columns: np.ndarray, width: int) -> np.ndarray:
-        for column in map(int, columns):
-            if column not in self._first:
-                size = self._arrays["count"].size
+    def _enter(self, columns: np.ndarray, widths: np.ndarray) -> None:
+        """Room for the columns that are new."""
+        size = self._arrays["count"].size
+        for column, width in zip(columns.tolist(), widths.tolist(), strict=True):
+            if self._width.get(column) != width:
                 self._first[column], self._width[column] = size, width
-                for name, array in self._arrays.items():
-                    fresh = np.concatenate([array, np.zeros(width, np.int64)])
-                    self._arrays[name] = fresh
-        firsts = np.array([self._first[int(c)] for c in columns])
-        return np.asarray((firsts[:, None] + np.arange(width)).ravel())
+                size += width
+        fresh = np.zeros(size - self._arrays["count"].size, np.int64)
+        if fresh.size:
+            self._arrays = {n: np.concatenate([a, fresh]) for n, a in self._arrays.items()}
+            self._places.clear()
+
+    def _place(self, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Units of the columns, and the first unit of each in them."""
+        key = columns.tobytes()
+        if key not in self._places:
+            wide = [self._width.get(c, 0) for c in columns.tolist()]
+            first = [self._first.get(c, 0) for c in columns.tolist()]
+            starts = np.concatenate([[0], np.cumsum(wide, dtype=np.int64)])
+            shift = np.array(first, np.int64) - starts[:-1]
+            self._places[key] = np.repeat(shift, wide) + np.arange(starts[-1]), starts
+        return self._places[key]
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything, as arrays."""
@@ -67,3 +78,4 @@ class Ledger:
         self._first = dict(zip(columns, map(int, state["first"]), strict=True))
         self._width = dict(zip(columns, map(int, state["width"]), strict=True))
         self._arrays = {n: state[n].copy() for n in self._arrays}
+        self._places.clear()

@@ -127,6 +127,7 @@ class Monitor:
         self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
         self._energy = np.zeros(0)
         self._hurry = 0
+        self._broken = False  # whether the latest loss was not finite
         self._closed = self._failed = False
         self._dark: dict[str, str] = {}
         self._exception: str | None = None
@@ -201,16 +202,17 @@ class Monitor:
         self._arrays.check(column, site.key, array, None if tensor == "weight" else units_axis)
         if name == INPUT:
             self._arrays.batch_size = int(array.shape[0])
-        if tensor == "weight":
-            taken = self._arrays.fixed(column, array)
-            before = self._weights.get(column)
-            self._weights[column] = taken.copy()
-            if before is not None and before.shape == taken.shape:
-                update = Site(name, "update", part, mode)
-                place = self.register(update, self._sites.layers[name])
-                self._arrays.record(place, taken - before)
-        else:
-            self._arrays.add(column, array, units_axis, activation)
+        with np.errstate(all="ignore"):
+            if tensor == "weight":
+                taken = self._arrays.fixed(column, array)
+                before = self._weights.get(column)
+                self._weights[column] = taken
+                if before is not None and before.shape == taken.shape:
+                    update = Site(name, "update", part, mode)
+                    place = self.register(update, self._sites.layers[name])
+                    self._arrays.record(place, taken - before)
+            else:
+                self._arrays.add(column, array, units_axis, activation)
         self._spent += time.perf_counter() - started
 
     def step(self, loss: Any = None) -> None:
@@ -325,6 +327,8 @@ class Monitor:
             "sites": [to_plain(s) for s in self._sites.all],
             "layers": [to_plain(v) for v in self._sites.layers.values()],
             "judgement": self._judgement.state(),
+            "alerts": [to_plain(a) for a in self.alerts],
+            "incidents": [to_plain(i) for i in self.incidents],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -356,6 +360,8 @@ class Monitor:
             self.register(site, self._sites.layers.get(site.layer, layers[site.layer]))
         self._judgement.load(state["judgement"])
         self.steps = int(state["steps"])
+        self.alerts = [from_plain(Alert, a) for a in state["alerts"]]
+        self.incidents = [from_plain(Incident, i) for i in state["incidents"]]
         self._continue(state)
         self._note(Event(self.steps, "resume", f"resumed at step {self.steps}"))
 
@@ -411,7 +417,9 @@ class Monitor:
             value, given = self._loss(loss)
             self._pending.append((self.steps, value, given))
             self._source.end_step(self.steps)
-            sign = self._sign(self._source.energy()) or (given and not np.isfinite(value))
+            broken = given and not np.isfinite(value)
+            sign = self._sign(self._source.energy()) or (broken and not self._broken)
+            self._broken = broken  # news only: a loss that stays NaN is no reason to hurry
             if sign:
                 self._hurry = _HURRY
             due = (
@@ -575,7 +583,8 @@ class Monitor:
         if self._writer is None or not attempt:
             return
         places = [self._writer.path, *([Path(state["run"])] if state.get("run") else [])]
-        own = (self._writer.path / self._writer.attempt).resolve()  # just begun, perhaps of that name
+        # The attempt that was just begun may bear the same name.
+        own = (self._writer.path / self._writer.attempt).resolve()
         there = [p for p in places if (p / attempt).is_dir() and (p / attempt).resolve() != own]
         folder = there[0] if there else None
         if folder is None:
@@ -648,7 +657,7 @@ def _number(loss: Any) -> tuple[float, bool]:
     if loss is None:
         return float("nan"), False
     device = getattr(loss, "device", None)
-    if device is not None and getattr(device, "type", str(device)) != "cpu":
+    if device is not None and "cpu" not in str(getattr(device, "type", device)).lower():
         return float("nan"), False
     if hasattr(loss, "detach"):
         loss = loss.detach()

@@ -1,6 +1,7 @@
 """Plain: states of arrays as plain containers, numbers, strings and bytes, and back.
 
-Checkpoints refuse NumPy arrays (PyTorch's ``weights_only`` loading), so none are in there.
+Checkpoints refuse NumPy arrays (PyTorch's ``weights_only`` loading), so none are in there;
+nor is ``b""``, which pickle writes as a call of ``bytes`` and which is refused as well.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, np.ndarray):
         array = np.ascontiguousarray(value)
-        return {"dtype": array.dtype.str, "shape": list(array.shape), "data": array.tobytes()}
+        data = array.tobytes() or None
+        return {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
@@ -38,7 +40,7 @@ def restored(value: Any, like: Any) -> Any:
     """
     if isinstance(like, np.ndarray):
         kind = np.dtype(value["dtype"])
-        return np.frombuffer(value["data"], kind).reshape(value["shape"]).copy()
+        return np.frombuffer(value["data"] or b"", kind).reshape(value["shape"]).copy()
     if isinstance(like, tuple) and hasattr(like, "_fields"):
         return type(like)(*(restored(v, part) for v, part in zip(value, like, strict=True)))
     if isinstance(like, dict):

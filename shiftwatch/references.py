@@ -118,6 +118,9 @@ class SavedRun:
 
 def chosen(mask: np.ndarray, a: Summary, b: Summary) -> Summary:
     """Site by site ``a`` where the mask holds, else ``b``; without units."""
+    for side, everywhere in ((a, mask.all()), (b, not mask.any())):
+        if everywhere and side.units is None:
+            return side
 
     def pick(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.where(mask.reshape(-1, *[1] * (left.ndim - 1)), left, right)

@@ -34,6 +34,7 @@ class Sites:
         self.layers: dict[str, Layer] = {}
         self.guessed: dict[Site, str] = {}
         self._columns: dict[Site, int] = {}
+        self._masks: dict[tuple[tuple[str, ...], bool | None], np.ndarray] = {}
         self._chosen: dict[tuple[tuple[str, ...], bool | None], np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -55,11 +56,15 @@ class Sites:
         return self._columns.get(site)
 
     def mask(self, *tensors: str, train: bool | None = None) -> np.ndarray:
-        """Sites of the given tensors (all if none is given), of one mode or both."""
-        chosen = np.isin(self._tensors, tensors) if tensors else np.ones(len(self), bool)
-        if train is not None:
-            chosen &= self._train == train
-        return chosen
+        """Sites of the given tensors (all if none is given), of one mode or both; read-only."""
+        key = (tensors, train)
+        if key not in self._masks:
+            chosen = np.isin(self._tensors, tensors) if tensors else np.ones(len(self), bool)
+            if train is not None:
+                chosen &= self._train == train
+            chosen.flags.writeable = False
+            self._masks[key] = chosen
+        return self._masks[key]
 
     def columns(self, *tensors: str, train: bool | None = None) -> np.ndarray:
         """The same as ascending columns: int64[n]. A new site only ever adds to the end."""
@@ -83,6 +88,11 @@ class Sites:
     def two_sided(self) -> np.ndarray:
         """Sites whose units can saturate."""
         return np.array([self.activation(s) in TWO_SIDED for s in self.all], bool)
+
+    @cached_property
+    def bounded(self) -> np.ndarray:
+        """Sites with an activation, whose units may be silent."""
+        return np.array([bool(self.activation(s)) for s in self.all], bool)
 
     @cached_property
     def heads(self) -> np.ndarray:
@@ -184,6 +194,7 @@ class Sites:
 
     def renew(self) -> None:
         """Compute the masks anew when they are asked for."""
+        self._masks.clear()
         self._chosen.clear()
         for name, attribute in vars(type(self)).items():
             if isinstance(attribute, cached_property):

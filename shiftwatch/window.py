@@ -207,7 +207,9 @@ class Row:
                     f"{key!r} has shape {np.shape(values)}. Fill with NaN where it does not apply."
                 )
         counts = summary.histogram.counts
-        at, bins = np.nonzero(counts)
+        here = counts != 0
+        sizes = np.count_nonzero(here, axis=1)
+        bins = np.flatnonzero(here) - np.repeat(np.arange(sites) * BINS, sizes)
         return cls(
             first=int(window.first),
             step=int(window.step),
@@ -217,9 +219,9 @@ class Row:
                 np.array([summary.count, *(getattr(summary.tallies, n) for n in COUNTS[1:])])
             ),
             bounded=np.array(summary.bounded, bool),
-            sizes=np.bincount(at, minlength=sites).astype(np.uint16),
+            sizes=sizes.astype(np.uint16),
             bins=bins.astype(np.uint16),
-            hits=narrow(counts[at, bins]),
+            hits=narrow(counts[here]),
             keys=tuple(window.metrics),
             metrics=narrow(
                 np.array([*window.metrics.values()], np.float64).reshape(len(window.metrics), sites)

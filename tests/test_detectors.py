@@ -309,3 +309,29 @@ def test_limits_may_differ_from_series_to_series() -> None:
     values = np.zeros((40, 2))
     values[20:] = 5.0
     assert play(jump, values)[1].any(0).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("trouble", ["none", "jumps", "gaps", "both"])
+@pytest.mark.parametrize("patience", [0, 1])
+def test_many_updates_at_once_are_as_one_after_the_other(trouble: str, patience: int) -> None:
+    jump = Jump(floor=np.array([0.5, 0.8]), patience=patience, memory=16)
+    rng = np.random.default_rng(0)
+    single = together = jump.init((3, 2))
+    for first in range(0, 200, 10):
+        values = rng.normal(0, 0.1, (10, 3, 2))
+        if trouble in ("jumps", "both") and first % 50 == 0:
+            values[4:, first % 3] += 5
+        if trouble in ("gaps", "both"):
+            values[rng.random(values.shape) < 0.2] = np.nan
+        inflate = 1 + rng.random(10)
+        single, together = jump.refresh(single), jump.refresh(together)
+        together, out = jump.run(together, values, np.arange(first, first + 10), inflate)
+        for t, value in enumerate(values):
+            single, want = jump.update(single, value, first + t, inflate[t])
+            seen = np.isfinite(value)
+            np.testing.assert_array_equal(out.fired[t], want.fired)
+            np.testing.assert_array_equal(out.since[t][want.fired], want.since[want.fired])
+            np.testing.assert_array_equal(out.change[t][seen], want.change[seen])
+            np.testing.assert_array_equal(out.score[t][seen], want.score[seen])
+        for got, expected in zip(together, single, strict=True):
+            np.testing.assert_array_equal(got, expected)

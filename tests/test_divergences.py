@@ -37,7 +37,7 @@ from shiftwatch.summaries.histogram import ZERO_BIN
 SIGNED = {"mean_shift", "variance_shift"}
 SYMMETRIC = {"js", "psi", "hellinger", "ks", "octaves"}
 #: Largest value that a divergence can have.
-BOUNDS = {"js": np.log(2), "hellinger": 1.0, "ks": 1.0, "octaves": 48.0, "variance_shift": 32.0}
+BOUNDS = {"js": np.log(2), "hellinger": 1.0, "ks": 1.0, "octaves": 66.0, "variance_shift": 32.0}
 VALUES = arrays(np.float32, st.tuples(st.integers(1, 6), st.just(3)))
 FINITE = arrays(
     np.float32,

@@ -38,6 +38,7 @@ from shiftwatch.history import Window
 from shiftwatch.records import Layer, Site
 from shiftwatch.store import Writer
 from shiftwatch.summaries import Histogram, Moments, Summary, Tallies
+from shiftwatch.summaries.histogram import BINS
 
 def window(step, sites=2):
     draw = np.random.default_rng(step)

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def mlp(activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
     widths = (64, 128, 128, 64, 10)
     net = nn.Sequential()
     net.append(nn.Flatten())
-    for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True), start=1):
+    for i, (a, b) in enumerate(pairwise(widths), start=1):
         net.add_module(f"fc{i}", nn.Linear(a, b))
         if i < len(widths) - 1:
             net.add_module(f"act{i}", activation())

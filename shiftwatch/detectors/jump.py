@@ -8,10 +8,11 @@ sampling, healthy drift.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 
 class JumpState(NamedTuple):
@@ -149,6 +150,107 @@ class Jump:
         )
         return state, Jumped(ripe, fired_since, change, np.where(ripe, fired_score, score))
 
+    def run(
+        self,
+        state: JumpState,
+        values: np.ndarray,
+        times: np.ndarray,
+        inflate: np.ndarray | float = 1.0,
+        floor: np.ndarray | float | None = None,
+    ) -> tuple[JumpState, Jumped]:
+        """Many updates at once, as :meth:`update` would do them one after the other.
+
+        Series in which nothing happens, nearly all, take one pass over all values together;
+        the few others go step by step.
+
+        Args:
+            values: float64[T, ...], NaN where not seen.
+            times: int64[T], of the values.
+            inflate: float64[T], at least 1.
+            floor: in place of the detector's own, [T, ...], where it changes with time.
+
+        Returns:
+            The next state; and what the values mean, T of each.
+        """
+        shape = values.shape[1:]
+        wide = np.broadcast_to(self.floor if floor is None else floor, values.shape)
+        table, floors = values.reshape(len(values), -1), wide.reshape(len(values), -1)
+        factor = np.broadcast_to(inflate, (len(values),))
+        flat, out = _reshaped(state, (table.shape[1],)), _nothing(table.shape)
+        number = np.isfinite(table).sum(0)
+        if number.any():
+            with np.errstate(invalid="ignore"):
+                calm, flat = self._calm(flat, table, number, factor, floors, out)
+            busy = np.flatnonzero(~calm & (number > 0))
+            if busy.size:
+                part = _chosen(flat, busy)
+                part = self._stepwise(part, table, times, factor, floors, out, busy)
+                flat = _put(flat, busy, part)
+        return _reshaped(flat, shape), Jumped(*(a.reshape(values.shape) for a in out))
+
+    def _calm(
+        self,
+        state: JumpState,
+        values: np.ndarray,
+        number: np.ndarray,
+        inflate: np.ndarray,
+        floor: np.ndarray,
+        out: Jumped,
+    ) -> tuple[np.ndarray, JumpState]:
+        """Series in which no jump begins or waits: bool[series], and the state after their
+        updates; theirs is written to ``out``. ``number`` says how many values each shows.
+        """
+        rows = np.arange(len(values))[:, None]
+        order, factor = rows, inflate[:, None]
+        if (number < len(values)).any():  # in each series those seen come first
+            order = np.argsort(~np.isfinite(values), axis=0, kind="stable")
+            values, floor = (np.take_along_axis(a, order, 0) for a in (values, floor))
+            factor = inflate[order]
+        slots = (state.n + np.arange(self.lag)[:, None]) % self.lag
+        line = np.concatenate([np.take_along_axis(state.levels, slots, 0), values])
+        windows = sliding_window_view(line[:-1], self.lag, axis=0)
+        move = values - _middle(np.moveaxis(np.sort(windows, axis=-1), -1, 0))
+        score = move / (state.scale * factor)
+        fresh = (np.abs(score) > self.limit) & (np.abs(move) >= floor)
+        fresh &= state.n + rows >= self.burn_in
+        calm = ~fresh.any(0) & (state.since < 0) & (state.n > 0)
+        number = np.where(calm, number, 0)
+        levels, moves = state.levels.copy(), state.moves.copy()
+        rings = (levels, values), (moves, np.abs(move))
+        first = state.n[0]
+        if (number == len(values)).all() and (state.n == first).all():  # all in step, as a rule
+            out.change[:], out.score[:] = move, score
+            for ring, new in rings:
+                kept = rows[-len(ring) :, 0]  # of more than it holds, the latest
+                ring[(first + kept) % len(ring)] = new[kept]
+            return calm, state._replace(n=state.n + number, levels=levels, moves=moves)
+        row, series = np.nonzero(rows < number)
+        at = np.broadcast_to(order, values.shape)[row, series], series
+        out.change[at], out.score[at] = move[row, series], score[row, series]
+        for ring, new in rings:
+            late = row >= number[series] - len(ring)
+            r, c = row[late], series[late]
+            ring[(state.n[c] + r) % len(ring), c] = new[r, c]
+        return calm, state._replace(n=state.n + number, levels=levels, moves=moves)
+
+    def _stepwise(
+        self,
+        state: JumpState,
+        values: np.ndarray,
+        times: np.ndarray,
+        inflate: np.ndarray,
+        floor: np.ndarray,
+        out: Jumped,
+        series: np.ndarray,
+    ) -> JumpState:
+        """The state of some series after one update after the other, written to ``out``."""
+        for t, time in enumerate(np.asarray(times).tolist()):
+            detector = replace(self, floor=floor[t, series])
+            state, jumped = detector.update(state, values[t, series], time, inflate[t])
+            for whole, part in zip(out, jumped, strict=True):
+                whole[t, series] = part
+        return state
+
     def refresh(self, state: JumpState) -> JumpState:
         """State with the scale learnt anew from the differences; call every few values.
 
@@ -159,6 +261,38 @@ class Jump:
 
 def _median(values: np.ndarray) -> np.ndarray:
     """Median over the first axis of an even number of rows; without np.median's overhead."""
-    ordered = np.sort(values, axis=0)
+    return _middle(np.sort(values, axis=0))
+
+
+def _middle(ordered: np.ndarray) -> np.ndarray:
     half = len(ordered) // 2
     return np.asarray((ordered[half - 1] + ordered[half]) / 2)
+
+
+def _nothing(shape: tuple[int, ...]) -> Jumped:
+    """Outcome where nothing is seen."""
+    nothing = np.full(shape, np.nan)
+    return Jumped(np.zeros(shape, bool), np.full(shape, -1, np.int64), nothing, nothing.copy())
+
+
+def _reshaped(state: JumpState, shape: tuple[int, ...]) -> JumpState:
+    """The state with its series in another shape."""
+    rings = (state.levels, state.moves)
+    levels, moves = (ring.reshape(len(ring), *shape) for ring in rings)
+    return JumpState(
+        state.n.reshape(shape), levels, moves,
+        *(getattr(state, name).reshape(shape) for name in ("scale", "since", "place", "score")),
+    )  # fmt: skip
+
+
+def _chosen(state: JumpState, series: np.ndarray) -> JumpState:
+    """Some series of a flat state."""
+    return JumpState(*(array[..., series] for array in state))
+
+
+def _put(state: JumpState, series: np.ndarray, part: JumpState) -> JumpState:
+    """A flat state with some series replaced."""
+    fresh = JumpState(*(array.copy() for array in state))
+    for whole, new in zip(fresh, part, strict=True):
+        whole[..., series] = new
+    return fresh

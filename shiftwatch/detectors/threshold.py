@@ -46,12 +46,18 @@ class Threshold:
         """State before the first value."""
         return ThresholdState(np.zeros(shape, np.int64), np.zeros(shape, bool))
 
-    def update(self, state: ThresholdState, value: np.ndarray) -> tuple[ThresholdState, np.ndarray]:
-        """Next state, and bool[...] where the condition begins with this value."""
+    def update(
+        self, state: ThresholdState, value: np.ndarray, weight: int = 1
+    ) -> tuple[ThresholdState, np.ndarray]:
+        """Next state, and bool[...] where the condition begins with this value.
+
+        Args:
+            weight: how many values this one stands for.
+        """
         release = self.limit if self.release is None else self.release
         seen = ~np.isnan(value)
         above = seen & (value >= self.limit)
-        run = np.where(above, state.run + 1, np.where(seen, 0, state.run))
+        run = np.where(above, state.run + weight, np.where(seen, 0, state.run))
         fired = above & (run >= self.patience) & ~state.on
         on = (state.on | fired) & ~(seen & (value < release))
         return ThresholdState(run, on), fired

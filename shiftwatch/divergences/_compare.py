@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -33,14 +37,89 @@ def _choose() -> np.ndarray:
 _CHOOSE = _choose()
 
 
+class Pair:
+    """Two windows side by side: what several divergences need, computed once.
+
+    Args:
+        current, reference: of one shape.
+    """
+
+    def __init__(self, current: Summary, reference: Summary) -> None:
+        self.a, self.b = (s.histogram.counts.reshape(-1, BINS) for s in (current, reference))
+        self.n, self.m = (np.ravel(s.count) for s in (current, reference))
+        self.shape = current.shape
+        self.pooled = self.a + self.b
+        self._shares: dict[float, tuple[np.ndarray, np.ndarray]] = {}
+
+    @cached_property
+    def occupied(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bins that either window occupies, all sites in a row: both counts, and the site."""
+        here = self.pooled > 0
+        site = np.repeat(np.arange(len(here)), np.count_nonzero(here, axis=1))
+        return self.a[here], self.b[here], site
+
+    def sizes(self, added: float) -> tuple[np.ndarray, np.ndarray]:
+        """Values of each site with ``added`` in each occupied bin, at least 1."""
+        extra = added * np.bincount(self.occupied[2], minlength=len(self.a)) if added else 0
+        return np.maximum(self.n + extra, 1.0), np.maximum(self.m + extra, 1.0)
+
+    def shares(self, added: float) -> tuple[np.ndarray, np.ndarray]:
+        """Share of each occupied bin in either window, with ``added`` values in each."""
+        if added not in self._shares:
+            a, b, row = self.occupied
+            n, m = self.sizes(added)
+            self._shares[added] = (a + added) / n[row], (b + added) / m[row]
+        return self._shares[added]
+
+    def per_site(self, terms: np.ndarray) -> np.ndarray:
+        """Sum of terms of the occupied bins: float64[...]; NaN where a window is empty."""
+        total = np.bincount(self.occupied[2], weights=terms, minlength=len(self.a))
+        known = (self.n > 0) & (self.m > 0)
+        return np.where(known, np.maximum(total, 0.0), np.nan).reshape(self.shape)
+
+    @cached_property
+    def span(self) -> slice:
+        """Bins from the first occupied one to the last, over all sites."""
+        used = np.flatnonzero(self.pooled.any(0))
+        return slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
+
+    @cached_property
+    def gap(self) -> np.ndarray:
+        """Distance of the distribution functions at the upper edges of the bins of ``span``."""
+        n, m = (c.sum(1, dtype=np.float64)[:, None] for c in (self.a, self.b))
+        # a/n - b/m times n m: whole numbers as they are, so equal windows differ by 0 exactly.
+        gap = self.a[:, self.span] * m
+        gap -= self.b[:, self.span] * n
+        np.abs(np.cumsum(gap, axis=1, out=gap), out=gap)
+        with np.errstate(invalid="ignore"):
+            gap /= n * m
+        return gap
+
+
+_pairs = threading.local()
+
+
+def paired(current: Summary, reference: Summary) -> Pair:
+    """The windows side by side; those of the last call are remembered while they live."""
+    known: tuple[Any, Any, Pair] | None = getattr(_pairs, "latest", None)
+    if known is not None and known[0]() is current and known[1]() is reference:
+        return known[2]
+    pair = Pair(current, reference)
+    _pairs.latest = weakref.ref(current, _forget), weakref.ref(reference, _forget), pair
+    return pair
+
+
+def _forget(_: object) -> None:
+    _pairs.latest = None
+
+
 def over_bins(term: Term, current: Summary, reference: Summary, added: float = 0.0) -> np.ndarray:
     """Sum of a term over the bins that either window occupies: float64[...].
 
     ``added`` values go into each of those bins of both windows. NaN where a window is empty.
     """
-    a, b, row, n, m = _occupied(current, reference, added)
-    terms = term((a + added) / n[row], (b + added) / m[row])
-    return _per_site(terms, row, current, reference)
+    pair = paired(current, reference)
+    return pair.per_site(term(*pair.shares(added)))
 
 
 def by_chance(
@@ -54,7 +133,8 @@ def by_chance(
     wrong by 20 to 40 %: up to 16 values the mean is summed exactly, beyond that it goes
     over into the limit as 1/t.
     """
-    a, b, row, n, m = _occupied(current, reference, added)
+    pair = paired(current, reference)
+    (a, b, row), (n, m) = pair.occupied, pair.sizes(added)
     limit = curvature * np.ravel(inverse_sizes(current, reference))
     pooled = np.ravel(current.count + reference.count)
     with np.errstate(invalid="ignore"):
@@ -66,25 +146,7 @@ def by_chance(
     few = np.sum(np.where(_CHOOSE > 0, chances * terms, 0.0), axis=-1)  # [sites, few + 1]
     t = a + b
     mean = limit[row] + (few[row, np.minimum(t, _FEW)] - limit[row]) * _FEW / np.maximum(t, _FEW)
-    return _per_site(mean * (1 - t / pooled[row]), row, current, reference)
-
-
-def _occupied(
-    current: Summary, reference: Summary, added: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Counts of the occupied bins of all sites in a row, their site, and the sizes of each site."""
-    a, b = (s.histogram.counts.reshape(-1, BINS) for s in (current, reference))
-    row, column = np.nonzero(a + b)
-    extra = added * np.bincount(row, minlength=len(a))
-    n, m = (np.ravel(s.count) + extra for s in (current, reference))
-    return a[row, column], b[row, column], row, np.maximum(n, 1.0), np.maximum(m, 1.0)
-
-
-def _per_site(
-    terms: np.ndarray, row: np.ndarray, current: Summary, reference: Summary
-) -> np.ndarray:
-    total = np.bincount(row, weights=terms, minlength=current.count.size).reshape(current.shape)
-    return np.where((current.count > 0) & (reference.count > 0), np.maximum(total, 0.0), np.nan)
+    return pair.per_site(mean * (1 - t / pooled[row]))
 
 
 def inverse_sizes(current: Summary, reference: Summary) -> np.ndarray:

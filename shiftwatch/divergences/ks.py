@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftwatch.divergences._compare import cumulative, inverse_sizes
+from shiftwatch.divergences._compare import inverse_sizes, paired
 from shiftwatch.summaries.summary import Summary
 
 
@@ -33,8 +33,8 @@ def ks(current: Summary, reference: Summary) -> np.ndarray:
     References:
         Smirnov (1948), Ann. Math. Stat. 19.
     """
-    f, g = (cumulative(s.histogram.counts) for s in (current, reference))
-    return np.asarray(np.abs(f - g).max(-1))
+    pair = paired(current, reference)
+    return np.asarray(pair.gap.max(1).reshape(pair.shape))
 
 
 def ks_null(current: Summary, reference: Summary) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shiftwatch.divergences._compare import cumulative, inverse_sizes, scale
+from shiftwatch.divergences._compare import cumulative, inverse_sizes, paired, scale
 from shiftwatch.summaries.histogram import CENTRES
 from shiftwatch.summaries.summary import Summary
 
@@ -40,8 +40,8 @@ def wasserstein(current: Summary, reference: Summary) -> np.ndarray:
         Vallender (1974), Theory Probab. Appl. 18: the one-dimensional form.
         Huang & Yu (2020), CVPR, measure internal covariate shift by this distance.
     """
-    f, g = (cumulative(s.histogram.counts) for s in (current, reference))
-    distance = np.abs(f - g) @ _GAPS
+    pair = paired(current, reference)
+    distance = (pair.gap[:, :-1] @ _GAPS[pair.span.start : pair.span.stop - 1]).reshape(pair.shape)
     return np.asarray(distance / scale(current.rms, reference.rms, reference.std))
 
 

@@ -26,8 +26,8 @@ class Evidence:
         units: activity so far of the units of outputs and inputs in training, whose columns
             are ``sites.columns("output", "input", train=True)``.
         metrics: key to float64[sites], the window against its reference; and over the sites
-            of ``units``, the window against the one before it: ``js_step``, ``mean_step``,
-            ``variance_step``.
+            of ``units``, the window against the one before it: ``js_step`` (above what
+            sampling alone makes), ``mean_step``, ``variance_step``.
         losses: float64[T].
         given: bool[T], whether the step's loss was given at all.
         update: float64[T, sites], relative size of the newest update: rms of the update over

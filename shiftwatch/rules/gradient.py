@@ -70,37 +70,35 @@ class Gradient:
         mine = self.columns(evidence.sites)
         if not mine.size:
             return Verdict(state, [], np.zeros(0, bool))
-        sizes = np.hypot(frame.mean[:, mine], frame.std[:, mine])
+        sizes = frame.rms[:, mine]
+        with np.errstate(divide="ignore"):
+            levels = np.log2(np.maximum(sizes, 1e-30))
+        common, last = _common(levels, state.last)
         jump = self._jump
-        inner, last, until = jump.refresh(state.jump), state.last, state.until.copy()
+        both = np.stack([levels, levels - common[:, None]], -1)
+        inner, out = jump.run(jump.refresh(state.jump), both, frame.steps)
+        until = state.until.copy()
         firings: list[Firing] = []
-        for t, step in enumerate(frame.steps.tolist()):
-            rms = sizes[t]
-            with np.errstate(divide="ignore"):
-                level = np.log2(np.maximum(rms, 1e-30))
-            last = np.where(np.isfinite(level), level, last)
-            common = float(np.nanmedian(last)) if np.isfinite(last).any() else 0.0
-            inner, out = jump.update(inner, np.stack([level, level - common], -1), step)
-            for place, which in np.argwhere(out.fired).tolist():
-                change = float(out.change[place, which])
-                if (which == _OWN) != (change > 0):
-                    continue
-                until[place] = step + self.memory
-                firings.append(
-                    Firing(
-                        step=int(out.since[place, which]),
-                        column=int(mine[place]),
-                        kind="exploding" if change > 0 else "vanishing",
-                        severity="warning",
-                        metric="rms",
-                        value=float(rms[place]),
-                        limit=float(rms[place] * 2.0 ** (np.sign(change) * self.octaves - change)),
-                        text=f"gradient {'grew' if change > 0 else 'fell'} ×{2 ** abs(change):.3g} "
-                        + ("within a few steps" if change > 0 else "against the other layers"),
-                        score=abs(change) / self.octaves,
-                    )
+        for t, place, which in np.argwhere(out.fired).tolist():
+            change, rms = float(out.change[t, place, which]), float(sizes[t, place])
+            if (which == _OWN) != (change > 0):
+                continue
+            until[place] = frame.steps[t] + self.memory
+            firings.append(
+                Firing(
+                    step=int(out.since[t, place, which]),
+                    column=int(mine[place]),
+                    kind="exploding" if change > 0 else "vanishing",
+                    severity="warning",
+                    metric="rms",
+                    value=rms,
+                    limit=float(rms * 2.0 ** (np.sign(change) * self.octaves - change)),
+                    text=f"gradient {'grew' if change > 0 else 'fell'} ×{2 ** abs(change):.3g} "
+                    + ("within a few steps" if change > 0 else "against the other layers"),
+                    score=abs(change) / self.octaves,
                 )
-            until = np.where(step >= until, -1, until)
+            )
+        until = np.where(frame.steps.max(initial=-1) >= until, -1, until)
         profiled = state.profiled
         if not profiled[0] and frame.steps.size and frame.steps[-1] >= 15:
             profiled = np.ones(1, bool)
@@ -136,3 +134,17 @@ class Gradient:
                 score=float(np.log2(self.profile / ratio)) + 1,
             )
         ]
+
+
+def _common(levels: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median over all sites of their latest level at each step, 0 where there is none; and the
+    latest levels after the last step.
+    """
+    table = np.vstack([last, levels])
+    row = np.where(np.isfinite(table), np.arange(len(table))[:, None], 0)
+    latest = np.take_along_axis(table, np.maximum.accumulate(row, axis=0), 0)
+    ordered = np.sort(latest[1:], axis=1)  # NaN at the end
+    number = np.isfinite(ordered).sum(1)
+    steps, half = np.arange(len(ordered)), np.maximum(number, 1)
+    middle = (ordered[steps, (half - 1) // 2] + ordered[steps, half // 2]) / 2
+    return np.where(number > 0, middle, 0.0), latest[-1]

@@ -14,6 +14,8 @@ from shiftwatch.records import KINDS, SEVERITIES, TENSORS
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
+_WINDOW = 8  # watched steps of a window that was not cut short
+
 
 class RuleState(NamedTuple):
     """Attributes: threshold: state of the detector; began: int64[sites], first step of the
@@ -35,7 +37,7 @@ class Rule:
         severity: ``"info"``, ``"warning"`` or ``"critical"``.
         layers: glob pattern of the layers' names.
         tensor: which tensor.
-        patience: windows in a row.
+        patience: windows in a row; one that was cut short counts by its steps.
         release: the condition ends under this value; by default under ``limit``.
 
     Raises:
@@ -68,7 +70,7 @@ class Rule:
 
     @property
     def _detector(self) -> Threshold:
-        return Threshold(self.limit, self.release, self.patience)
+        return Threshold(self.limit, self.release, (self.patience - 1) * _WINDOW + 1)
 
     def columns(self, sites: Sites) -> np.ndarray:
         """The tensor's sites in training."""
@@ -85,9 +87,9 @@ class Rule:
         chosen = np.array([fnmatchcase(name, self.layers) for name in layers], bool)
         value = evidence.metrics[self.metric][mine]
         size = np.where(chosen, np.abs(value), np.nan)
-        threshold, fired = self._detector.update(state.threshold, size)
+        threshold, fired = self._detector.update(state.threshold, size, evidence.frame.steps.size)
         first = int(evidence.frame.steps[0])
-        began = np.where(threshold.run == 1, first, state.began)
+        began = np.where((threshold.run > 0) & (state.threshold.run == 0), first, state.began)
         windows = f" for {self.patience} windows" if self.patience > 1 else ""
         firings = [
             Firing(

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shiftwatch.records import INPUT
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
@@ -57,10 +56,9 @@ class Nonfinite:
         bad = frame.nonfinite > 0
         bad[:, sites.mask("gradient")] &= evidence.batch.stepped[:, None]
         tallies = evidence.summary.tallies
-        inputs = np.array([s.layer == INPUT for s in sites.all], bool)
         fresh = (frame.count.sum(0) > 0) | bad.any(0)
         only_minus = (tallies.neginf > 0) & (tallies.nan + tallies.posinf == 0)
-        masked = state.masked | (fresh & ~state.seen & inputs & only_minus)
+        masked = state.masked | (fresh & ~state.seen & (sites.order < 0) & only_minus)
         bad &= ~(masked & only_minus)
         hit = bad.any(0)
         begins = hit & (state.until < 0)

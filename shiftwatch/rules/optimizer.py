@@ -13,6 +13,9 @@ from shiftwatch.detectors.jump import JumpState
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
+# What is left of the largest update after one more step.
+_FORGET = 0.9997
+
 
 class OptimizerState(NamedTuple):
     """Attributes: jump: of log2(update / learning rate), [..., sites]; most: float64[sites],
@@ -30,6 +33,23 @@ class OptimizerState(NamedTuple):
     tampered: np.ndarray
     rate: np.ndarray
     until: np.ndarray
+
+
+class _Course(NamedTuple):
+    """Attributes: update: float64[T, sites], relative updates of the steps that were taken, else
+    NaN; known: bool[T, sites], where they are; level: log2(update / learning rate); live: bool[T],
+    whether the learning rate is one to move at. And the state before each step and after the last
+    one, [T + 1, ...]: most, usual, seen, rate.
+    """
+
+    update: np.ndarray
+    known: np.ndarray
+    level: np.ndarray
+    live: np.ndarray
+    most: np.ndarray
+    usual: np.ndarray
+    seen: np.ndarray
+    rate: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -87,45 +107,42 @@ class Optimizer:
         if not mine.size:
             return Verdict(state, [], np.zeros(0, bool))
         updates = sites.mask("update")[mine]
-        relative, outside = evidence.update[:, mine], batch.tampered[:, mine]
-        jump = self._jump
-        inner = jump.refresh(state.jump)
-        most, usual, seen = state.most, state.usual, state.seen
-        still, moved = state.still, state.moved
+        outside = batch.tampered[:, mine]
         tampered, until = state.tampered.copy(), state.until.copy()
-        rate_most = float(state.rate[0])
+        course = _course(evidence, mine, state)
+        jump = self._jump
+        inner, out = jump.run(jump.refresh(state.jump), course.level, batch.steps)
+        u, known = course.update, course.known
+        most, usual = course.most[:-1], course.usual[:-1]
+        large = known & (course.seen[:-1] >= 16) & (most > 0) & (u >= self.size)
+        large &= (u >= self.growth * most) | (
+            (u >= self.growth * usual) & (u >= self.record * most)
+        )
+        odd = out.fired & (out.change > 0) & (u >= self.size / 50)
+        idle = known & (u == 0)
+        touched, beyond = (np.asarray(x.any(1)) for x in (outside > 0, large | odd))
+        still, moved = state.still, state.moved
         firings: list[Firing] = []
         for t, step in enumerate(batch.steps.tolist()):
-            firings += self._tampering(sites, mine, outside[t], step, tampered, until)
-            if not updates.any() or not batch.stepped[t]:
-                continue
-            u = relative[t]
-            rate = float(batch.learning_rate[t])
-            rate_most = max(rate_most, rate) if np.isfinite(rate) else rate_most
-            scale = rate if np.isfinite(rate) and rate > 0 else 1.0
-            with np.errstate(divide="ignore", invalid="ignore"):
-                level = np.where(u > 0, np.log2(u / scale), np.nan)
-            inner, out = jump.update(inner, level, step)
-            known = np.isfinite(u)
-            large = known & (seen >= 16) & (most > 0) & (u >= self.size)
-            large &= (u >= self.growth * most) | (
-                (u >= self.growth * usual) & (u >= self.record * most)
-            )
-            odd = out.fired & (out.change > 0) & (u >= self.size / 50)
-            firings += self._steps(mine, u, usual, large, odd, out.change, out.since, step)
-            until = np.where(large | odd, step + self.memory, until)
-            most = np.where(known, np.maximum(u, most * 0.9997), most)
-            usual = np.where(known, usual + np.maximum(0.05, 1 / (seen + 1)) * (u - usual), usual)
-            seen = seen + known
-            idle = known & (u == 0)
-            live = not np.isfinite(rate) or rate > 1e-3 * rate_most
-            still = np.where(idle & live, still + 1, np.where(known & ~idle, 0, still))
-            moved = moved | (known & (u > 0))
-            firings += self._frozen(evidence, mine, still, moved, until, updates, step)
+            if touched[t]:
+                firings += self._tampering(sites, mine, outside[t], step, tampered, until)
+            if beyond[t]:
+                firings += self._steps(
+                    mine, u[t], usual[t], large[t], odd[t], out.change[t], out.since[t], step
+                )
+                until = np.where(large[t] | odd[t], step + self.memory, until)
+            if idle.any() and batch.stepped[t]:
+                still = np.where(idle[t] & course.live[t], still + 1, still)
+                still = np.where(known[t] & ~idle[t], 0, still)
+                moved = moved | (u[t] > 0)
+                firings += self._frozen(evidence, mine, still, moved, until, updates, step)
+        if not idle.any():
+            still, moved = np.where(known.any(0), 0, still), moved | known.any(0)
         until = np.where((until >= 0) & (batch.steps[-1:].max(initial=0) >= until), -1, until)
         state = OptimizerState(
-            inner, most, usual, seen, still, moved, tampered, np.array([rate_most]), until
-        )
+            inner, course.most[-1], course.usual[-1], course.seen[-1], still, moved, tampered,
+            course.rate[-1:], until,
+        )  # fmt: skip
         return Verdict(state, firings, until >= 0)
 
     def _steps(
@@ -242,6 +259,28 @@ class Optimizer:
                 )
             )
         return found
+
+
+def _course(evidence: Evidence, mine: np.ndarray, state: OptimizerState) -> _Course:
+    """What the updates were, and what was known before each."""
+    stepped = evidence.batch.stepped
+    u = np.where(stepped[:, None], evidence.update[:, mine], np.nan)
+    known = np.isfinite(u)
+    rate = evidence.batch.learning_rate
+    rate = np.where(stepped & np.isfinite(rate), rate, np.nan)
+    highest = np.fmax.accumulate(np.concatenate([state.rate, rate]))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level = np.where(u > 0, np.log2(u / np.where(rate > 0, rate, 1.0)[:, None]), np.nan)
+        seen = state.seen + np.vstack([np.zeros_like(state.seen), np.cumsum(known, axis=0)])
+        fade = _FORGET ** (seen - state.seen)
+        most = np.maximum.accumulate(np.vstack([state.most, np.where(known, u / fade[1:], 0.0)]))
+        usual = np.empty_like(most)
+        usual[0] = state.usual
+        for t, values in enumerate(u):
+            move = np.maximum(0.05, 1 / (seen[t] + 1)) * (values - usual[t])
+            usual[t + 1] = usual[t] + np.where(known[t], move, 0.0)
+        live = ~np.isfinite(rate) | (rate > 1e-3 * highest[1:])
+    return _Course(u, known, level, live, most * fade, usual, seen, highest)
 
 
 def _gradient_by_layer(evidence: Evidence) -> dict[str, float]:

@@ -120,54 +120,62 @@ class Response:
         )
 
     def update(self, state: ResponseState, evidence: Evidence) -> Verdict:
-        """Judge the batch step by step, all sites at once."""
+        """Judge the batch, all steps and sites at once where nothing happens."""
         frame = evidence.frame
         mine = self.columns(evidence.sites)
         stds, means, spreads = frame.std[:, mine], frame.mean[:, mine], frame.spread[:, mine]
-        jump, blast = self._for(evidence, mine), self._blast
-        inner = jump.refresh(state.jump)
-        outer = blast.refresh(state.blast)
-        typical, unit, home, until = state.typical, state.unit, state.home, state.until
-        course, when = state.course.copy(), state.when.copy()
-        firings: list[Firing] = []
         world = _scale_of_network(np.hypot(means, stds))
-        for t, step in enumerate(frame.steps.tolist()):
-            std = stds[t]
-            seen = np.isfinite(std)
-            least = max(1e-3 * world, 1e-30)
-            before = np.where(np.isnan(typical), std, typical)
-            larger = np.maximum(np.fmax(before, std), least)
-            inner, home = _rescaled(inner, home, unit / np.where(seen, larger, unit))
-            unit = np.where(seen, larger, unit)
-            typical = np.where(seen, before + 0.1 * (std - before), typical)
-            levels = np.stack(
-                [
-                    np.log2(std + least),
-                    means[t] / unit,
-                    np.log2((spreads[t] + least) / (std + least)),
-                ],
-                axis=-1,
-            )
-            inner, out = jump.update(inner, levels, step, evidence.explained[t])
-            course[step % COURSE] = np.nan_to_num(np.abs(out.change) / self._jump.floor).max(-1)
-            when[step % COURSE] = step
-            outer, big = blast.update(outer, levels[:, _STD], step)
-            firings += self._shifts(mine, out)
-            firings += self._explosions(evidence, mine, big, world)
-            moved = out.fired.copy()
-            home = np.where(moved, levels - out.change, home)
-            fresh = big.fired & ~moved[:, _STD]
-            home[fresh, _STD] = (levels[:, _STD] - big.change)[fresh]
-            moved[:, _STD] |= big.fired
-            until = np.where(moved, step + self.memory, until)
+        least = max(1e-3 * world, 1e-30)
+        units, typical = _units(stds, state.typical, state.unit, least)
+        jump, blast = self._for(evidence, mine), self._blast
+        # Means are followed in their own unit, for theirs changes from step to step.
+        lengths = np.ones((*units.shape, 3))
+        lengths[..., _MEAN] = units
+        inner, home = _rescaled(jump.refresh(state.jump), state.home, state.unit)
+        sizes = np.log2(stds + least)
+        levels = np.stack([sizes, means, np.log2((spreads + least) / (stds + least))], axis=-1)
+        inner, out = jump.run(
+            inner, levels, frame.steps, evidence.explained, np.asarray(jump.floor) * lengths
+        )
+        outer, big = blast.run(blast.refresh(state.blast), sizes, frame.steps)
+        out = out._replace(change=out.change / lengths)
+        course, when = state.course.copy(), state.when.copy()
+        course[frame.steps % COURSE] = np.nan_to_num(np.abs(out.change) / self._jump.floor).max(
+            -1, initial=0.0
+        )
+        when[frame.steps % COURSE] = frame.steps
+        until = state.until
+        firings: list[Firing] = []
+        for t in self._eventful(out, big, until):
+            now, bang = _at(out, t), _at(big, t)
             floor = np.asarray(jump.floor) / 2
-            back = np.isfinite(levels) & (np.abs(levels - home) < floor)
-            until = np.where((until >= 0) & (back | (step >= until)), -1, until)
+            back = np.isfinite(levels[t]) & (np.abs(levels[t] - home) < floor * lengths[t])
+            now = now._replace(fired=now.fired & ~back)  # the way back is the end and no news
+            firings += self._shifts(mine, now)
+            bang = bang._replace(fired=bang.fired & ~back[:, _STD])
+            firings += self._explosions(evidence, mine, bang, world)
+            moved = now.fired.copy()
+            home = np.where(moved, levels[t] - now.change * lengths[t], home)
+            fresh = bang.fired & ~moved[:, _STD]
+            home[fresh, _STD] = (sizes[t] - bang.change)[fresh]
+            moved[:, _STD] |= bang.fired
+            step = int(frame.steps[t])
+            until = np.where(moved, step + self.memory, until)
+            settled = (until >= 0) & (step >= until)
+            home = np.where(settled, np.nan, home)  # the new level is the normal one
+            until = np.where(settled | back, -1, until)
+        unit = units[-1] if len(units) else state.unit
+        inner, home = _rescaled(inner, home, 1 / unit)
         return Verdict(
             ResponseState(inner, outer, typical, unit, home, until, course, when),
             firings,
             np.asarray((until >= 0).any(-1)),
         )
+
+    def _eventful(self, out: Jumped, big: Jumped, until: np.ndarray) -> list[int]:
+        """Steps at which something begins or may end: from the first event on, or none."""
+        begins = np.asarray(out.fired.any((1, 2)) | big.fired.any(1) | (until >= 0).any())
+        return list(range(int(begins.argmax()), len(begins))) if begins.any() else []
 
     def _shifts(self, mine: np.ndarray, out: Jumped) -> list[Firing]:
         """Firings of the confirmed jumps."""
@@ -222,6 +230,29 @@ class Response:
                 )
             )
         return found
+
+
+def _at(out: Jumped, t: int) -> Jumped:
+    """Outcome of one step."""
+    return Jumped(*(array[t] for array in out))
+
+
+def _units(
+    stds: np.ndarray, typical: np.ndarray, unit: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What means are measured in at every step, [T, sites], and the standard deviations' average.
+
+    The unit is the recent standard deviation or the newest one, whichever is larger.
+    """
+    seen = np.isfinite(stds)
+    first = stds[seen.argmax(0), np.arange(stds.shape[1])] if len(stds) else typical
+    typical = np.where(np.isnan(typical), first, typical)
+    units = np.empty_like(stds)
+    for t, std in enumerate(stds):
+        larger = np.maximum(np.fmax(typical, std), least)
+        units[t] = unit = np.where(seen[t], larger, unit)
+        typical = np.where(seen[t], typical + 0.1 * (std - typical), typical)
+    return units, typical
 
 
 def _rescaled(

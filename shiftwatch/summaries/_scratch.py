@@ -16,11 +16,11 @@ _LINE = 64  # bytes of a cache line, at which each array starts
 _thread = threading.local()
 
 
-def scratch(shape: Sequence[int], *dtypes: Any) -> list[np.ndarray]:
+def scratch(shape: Sequence[int], *dtypes: Any, use: str = "pass") -> list[np.ndarray]:
     """Arrays of one shape, one for each type, of undefined content.
 
-    They lie end to end in memory that belongs to the thread and that the next call gives out
-    again: nothing of it may be kept. Fresh pages for the temporaries of a ring of samples
+    They lie end to end in memory that belongs to the thread and that the next call for the
+    same ``use`` gives out again: nothing of it may be kept. Fresh pages for the temporaries of a ring of samples
     take the operating system longer than all the arithmetic on them.
 
     Example:
@@ -30,11 +30,11 @@ def scratch(shape: Sequence[int], *dtypes: Any) -> list[np.ndarray]:
     """
     sizes = [math.prod(shape) * np.dtype(dtype).itemsize for dtype in dtypes]
     starts = [0, *accumulate(-(-size // _LINE) * _LINE for size in sizes)]
-    memory: np.ndarray | None = getattr(_thread, "memory", None)
+    memory: np.ndarray | None = getattr(_thread, use, None)
     if memory is None or memory.size < starts[-1]:
         memory = np.empty(starts[-1], np.uint8)
         if memory.size <= _KEPT_BYTES:
-            _thread.memory = memory
+            setattr(_thread, use, memory)
     return [
         memory[start : start + size].view(dtype).reshape(shape)
         for start, size, dtype in zip(starts, sizes, dtypes, strict=False)

@@ -13,13 +13,20 @@ import numpy as np
 from shiftwatch.activations import Flat
 from shiftwatch.summaries._scratch import scratch
 from shiftwatch.summaries.histogram import CENTRES, ZERO_BIN, Histogram, count_bins
-from shiftwatch.summaries.moments import Moments
+from shiftwatch.summaries.lines import (
+    Distances,
+    Finite,
+    distances,
+    finite,
+    moments,
+    nonfinite,
+    pooled,
+)
 from shiftwatch.summaries.summary import Summary, Tallies
 from shiftwatch.summaries.units import Units
 
-# Exponents of two between which the fourth power of a distance stays well within float32.
-_LOW, _HIGH = -20, 20
-_TINY = float(np.finfo(np.float32).tiny)
+#: Smallest normal number of float32.
+TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -69,140 +76,110 @@ def measure(block: Block) -> tuple[Summary, Rows]:
 
     Cost: a dozen passes over the values and one count, in the values' own precision, with
     sums over rows carried in float64; a constant number of calls whatever the number of
-    sites and rows. About 5 ns per value where all are filled and finite, a third of it for the
+    sites and rows. About 4 ns per value where all are filled and finite, half of it for the
     histogram; no temporary of the values' size is allocated.
     """
-    x, mask, low, high = _finite_part(block)
-    rows, sites, positions, width = x.shape
-    zero_unit, flat_unit = _tally_flat(x, mask, block.flat, low)
-    if mask is None:  # then every unit of every row has as many values
-        n_unit = np.full((rows, sites, 1), positions, zero_unit.dtype)
-        n_row = np.full((rows, sites), positions * width)
-    else:
-        n_unit = _tally(mask)
-        n_row = n_unit.sum(-1, dtype=np.int64)
-    centre, unit_sum, unit_square, cube, fourth = _powers(x, mask, low, high)
-    sums = unit_sum.sum(-1), unit_square.sum(-1), cube, fourth
-    row = _about_mean(n_row, centre, [s.astype(np.float64) for s in sums], low, high)
-    moments = _over_rows(row)
-    counts, small = count_bins(x, np.arange(sites)[:, None, None], sites)
-    if mask is not None:  # what is masked reads as zero
-        masked = rows * positions * width - moments.count
-        counts[:, ZERO_BIN] -= masked
-        small -= masked
-    zero = zero_unit.sum((0, 2), dtype=np.int64)
-    row_flat = flat_unit.sum(-1, dtype=np.int64)
-    nan, posinf, neginf = _nonfinite(block, mask)
-    bounded = block.flat is not None
-    summary = Summary(
-        moments=moments,
-        tallies=Tallies(
-            zero=zero,
-            nan=nan,
-            posinf=posinf,
-            neginf=neginf,
-            subnormal=_subnormal(counts, small, zero, block.tiny),
-            flat=row_flat.sum(0) if bounded else np.zeros(sites, np.int64),
-        ),
-        histogram=Histogram(counts),
-        bounded=np.full(sites, bounded),
-        units=_units(n_unit, centre, moments.mean, unit_sum, unit_square, flat_unit),
-    )
-    with np.errstate(invalid="ignore", divide="ignore"):
+    rows, sites, positions, width = block.values.shape
+    lines, geometry = rows * sites, (rows * sites, positions, width)
+    raw = block.values.reshape(lines, positions * width)
+    filled = None if block.filled.all() else block.filled.ravel()
+    site = np.tile(np.arange(sites), rows)
+    with np.errstate(all="ignore"):
+        values = finite(raw, filled)
+        counts, small = histogram(values, site, sites)
+        x, mask = values.x.reshape(geometry), _shaped(values.mask, geometry)
+        zero_unit, flat_unit = tally_flat(x, mask, block.flat, values.low)
+        about = distances(values)
+        line = moments(values, about)
+        n_unit = positions if mask is None else tally(mask)
+        unit_sum, unit_square = unit_sums(about, geometry)
+        whole = pooled(line, site, sites)
+        zero = zero_unit.reshape(rows, sites, width).sum((0, 2), dtype=np.int64)
+        line_flat = flat_unit.sum(-1, dtype=np.int64)
+        bounded = block.flat is not None
+        bad = nonfinite(raw, filled, mask)
+        nan, posinf, neginf = (kind.reshape(rows, sites).sum(0) for kind in bad)
+        n, mean = line.count.reshape(rows, sites), line.mean.reshape(rows, sites)
+        deviation = spread(
+            (unit_sum / n_unit).ravel(),
+            (unit_square / n_unit).ravel(),
+            np.arange(lines) * width,
+            None if isinstance(n_unit, int) else (n_unit > 0).ravel(),
+        )
+        summary = Summary(
+            moments=whole,
+            tallies=Tallies(
+                zero=zero,
+                nan=nan,
+                posinf=posinf,
+                neginf=neginf,
+                subnormal=subnormal(counts, small, zero, block.tiny),
+                flat=line_flat.reshape(rows, sites).sum(0) if bounded else np.zeros_like(zero),
+            ),
+            histogram=Histogram(counts),
+            bounded=np.full(sites, bounded),
+            units=_units(
+                n_unit if isinstance(n_unit, int) else n_unit.reshape(rows, sites, width),
+                about.centre.reshape(rows, sites, 1) - whole.mean[:, None],
+                unit_sum.reshape(rows, sites, width),
+                unit_square.reshape(rows, sites, width),
+                flat_unit.reshape(rows, sites, width),
+                whole.mean,
+            ),
+        )
         return summary, Rows(
-            count=n_row.astype(np.float64),
-            mean=np.where(n_row > 0, row.mean, np.nan),
-            std=np.sqrt(row.m2 / n_row),
-            nonfinite=np.where(block.filled, positions * width, 0.0) - n_row,
-            flat=row_flat / n_row if bounded else np.full((rows, sites), np.nan),
-            spread=_spread(n_unit, unit_sum, unit_square),
+            count=n.astype(np.float64),
+            mean=np.where(n > 0, mean, np.nan),
+            std=np.sqrt(line.m2.reshape(rows, sites) / n),
+            nonfinite=np.where(block.filled, positions * width, 0.0) - n,
+            flat=line_flat.reshape(rows, sites) / n if bounded else np.full((rows, sites), np.nan),
+            spread=deviation.reshape(rows, sites),
         )
 
 
-def _finite_part(
-    block: Block,
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
-    """Values with all others set to 0, which are real (None if all are), and each row's range."""
-    x = block.values
-    if block.filled.all():
-        low, high = x.min((2, 3), initial=np.inf), x.max((2, 3), initial=-np.inf)
-        if (np.isfinite(low) & np.isfinite(high)).all():
-            return x, None, low.astype(np.float64), high.astype(np.float64)
-    mask = np.isfinite(x) & block.filled[..., None, None]
-    low = np.where(mask, x, np.inf).min((2, 3), initial=np.inf)
-    high = np.where(mask, x, -np.inf).max((2, 3), initial=-np.inf)
-    return np.where(mask, x, 0), mask, low.astype(np.float64), high.astype(np.float64)
+def _shaped(mask: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray | None:
+    return None if mask is None else mask.reshape(shape)
 
 
-def _powers(
-    x: np.ndarray, mask: np.ndarray | None, low: np.ndarray, high: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A centre for each row, and sums of powers of the distance to it.
-
-    Returns:
-        float64[rows, sites], the centre, near the mean; the sums of distances and of their
-        squares per unit, [rows, sites, units]; of cubes and fourth powers, [rows, sites].
-    """
-    rows, sites, positions, width = x.shape
-    with np.errstate(all="ignore"):
-        centre = _centre(x, mask, low, high)
-        reach = np.where(low <= high, np.maximum(high - centre, centre - low), 0.0)
-        exponent = np.frexp(reach.max(0, initial=0.0))[1]
-        if x.dtype == np.float32 and (exponent > _HIGH).any():
-            x = x.astype(np.float64)
-        distance, square = scratch(x.shape, x.dtype, x.dtype)
-        np.subtract(x, centre.astype(x.dtype)[..., None, None], out=distance)
-        # A layer of tiny gradients beside others: powers of two in between cost no digits.
-        lift = np.where(exponent < _LOW, np.minimum(-exponent, 126), 0)
-        if lift.any():
-            distance *= np.ldexp(np.ones(1, x.dtype), lift)[:, None, None]
-        if mask is not None:
-            distance *= mask
-        np.multiply(distance, distance, out=square)
-        # Products with ones and with itself: BLAS adds faster, and in better order, than reduce.
-        ones = np.ones((1, positions), x.dtype)
-        line, column = (rows, sites, 1, positions * width), (rows, sites, positions * width, 1)
-        sums = [
-            (ones @ distance)[:, :, 0],
-            (ones @ square)[:, :, 0],
-            (distance.reshape(line) @ square.reshape(column))[:, :, 0, 0],
-            (square.reshape(line) @ square.reshape(column))[:, :, 0, 0],
-        ]
-        if lift.any():
-            for power, total in enumerate(sums):
-                back = -(power + 1) * lift.reshape(-1, *(1,) * (total.ndim - 2))
-                sums[power] = np.ldexp(total.astype(np.float64), back)
-    return centre, sums[0], sums[1], sums[2], sums[3]
+def histogram(values: Finite, site: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of the real values of each site, [number, bins], and of those under float32's normals."""
+    counts, small = count_bins(values.x, site[:, None], number)
+    if values.mask is not None:  # what is masked reads as zero
+        masked = np.bincount(site, values.x.shape[1] - values.count, number).astype(np.int64)
+        counts[:, ZERO_BIN] -= masked
+        small -= masked
+    return counts, small
 
 
-def _centre(
-    x: np.ndarray, mask: np.ndarray | None, low: np.ndarray, high: np.ndarray
-) -> np.ndarray:
-    """Mean of some hundred of each row's values, exact in the values' type: float64[rows, sites]."""
-    step = max(1, x.shape[2] * x.shape[3] // 512)
-    some = x[:, :, ::step]
-    total = some.sum((2, 3), dtype=np.float64)
-    number = some.shape[2] * some.shape[3] if mask is None else mask[:, :, ::step].sum((2, 3))
-    # Between the extremes, so that equal values are all at distance 0.
-    mean = np.clip(np.nan_to_num(total / number), low, high)
-    return np.where(low <= high, mean, 0.0).astype(x.dtype).astype(np.float64)
+def unit_sums(about: Distances, geometry: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of distances and of their squares in each unit: [lines, units]."""
+    # A product with ones: BLAS adds faster, and in better order, than sum.
+    ones = np.ones((1, geometry[1]), about.distance.dtype)
+    first = (ones @ about.distance.reshape(geometry))[:, 0]
+    second = (ones @ about.square.reshape(geometry))[:, 0]
+    return about.lowered(first, 1), about.lowered(second, 2)
 
 
-def _tally(flags: np.ndarray) -> np.ndarray:
-    """Number of flags per unit: uint8 or int64[rows, sites, units]."""
-    narrow = flags.shape[2] < 256  # as many as one byte can count
-    return np.einsum("rspu->rsu", flags.view(np.uint8), dtype=np.uint8 if narrow else np.int64)
+def tally(flags: np.ndarray) -> np.ndarray:
+    """Number of flags [lines, positions, units] per unit: uint8 or int64[lines, units]."""
+    narrow = flags.shape[1] < 256  # as many as one byte can count
+    return np.einsum("lpu->lu", flags.view(np.uint8), dtype=np.uint8 if narrow else np.int64)
 
 
-def _tally_flat(
+def tally_flat(
     x: np.ndarray, mask: np.ndarray | None, flat: Flat | None, low: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Zeros, and values in the flat part (zeros where nothing can be flat), per unit."""
+    """Zeros, and values in the flat part (zeros where nothing can be flat), per unit.
+
+    Args:
+        x, mask: [lines, positions, units].
+        low: smallest value of each line.
+    """
     flags, more = scratch(x.shape, bool, bool)
     np.equal(x, 0, out=flags)
     if mask is not None:
         flags &= mask
-    zero = _tally(flags)
+    zero = tally(flags)
     if flat is None or (flat == Flat(0.0) and (low >= 0).all()):  # a ReLU: flat is zero
         return zero, zero
     np.less_equal(x, flat.low, out=flags)
@@ -212,123 +189,103 @@ def _tally_flat(
         flags |= np.greater_equal(x, flat.high, out=more)
     if mask is not None:
         flags &= mask
-    return zero, _tally(flags)
+    return zero, tally(flags)
 
 
-def _about_mean(
-    n: np.ndarray,
-    centre: np.ndarray,
-    sums: list[np.ndarray],
-    low: np.ndarray,
-    high: np.ndarray,
-) -> Moments:
-    """Central moments from the sums of four powers of the distance to a centre near the mean."""
-    s1, s2, s3, s4 = sums
-    with np.errstate(all="ignore"):
-        delta = np.where(n > 0, s1 / n, 0.0)
-        return Moments(
-            count=n,
-            mean=np.where(n > 0, centre + delta, 0.0),
-            m2=np.maximum(s2 - delta * s1, 0),
-            m3=s3 - delta * (3 * s2 - 2 * delta * s1),
-            m4=np.maximum(s4 - delta * (4 * s3 - delta * (6 * s2 - 3 * delta * s1)), 0),
-            min=low,
-            max=high,
-        )
-
-
-def _over_rows(row: Moments) -> Moments:
-    """Moments of all rows together: Moments' ``+`` over the first axis, in one go."""
-    n = row.count
-    total = n.sum(0)
-    with np.errstate(all="ignore"):
-        # From one of the means, so that equal ones stay as they are.
-        base = np.where(n > 0, row.mean, -np.inf).max(0, initial=-np.inf)
-        base = np.where(total > 0, base, 0.0)
-        mean = base + (n * np.where(n > 0, row.mean - base, 0.0)).sum(0) / np.maximum(total, 1)
-        d = np.where(n > 0, row.mean - mean, 0.0)
-        return Moments(
-            count=total,
-            mean=mean,
-            m2=(row.m2 + d * d * n).sum(0),
-            m3=(row.m3 + d * (3 * row.m2 + d * d * n)).sum(0),
-            m4=(row.m4 + d * (4 * row.m3 + d * (6 * row.m2 + d * d * n))).sum(0),
-            min=row.min.min(0, initial=np.inf),
-            max=row.max.max(0, initial=-np.inf),
-        )
-
-
-def _spread(count: np.ndarray, total: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """Mean over units of their standard deviation within a row: float64[rows, sites].
+def spread(
+    mean: np.ndarray, square: np.ndarray, starts: np.ndarray, known: np.ndarray | None = None
+) -> np.ndarray:
+    """Mean over units of their standard deviation within a line: float64[lines].
 
     In the precision of the sums; in float32 a constant unit shows up to 1/1000 of its
-    distance to the row's mean.
+    distance to the line's mean.
+
+    Args:
+        mean, square: of each unit, lines end to end: mean distance to the line's centre, and
+            mean square of that; overwritten.
+        starts: int64[lines], first unit of each line; no line is without units.
+        known: bool[units], units with values; ``None`` for all.
     """
-    n = count.astype(total.dtype)
-    mean = total / n
-    deviation = np.sqrt(np.maximum(square / n - mean * mean, 0))
-    if count.shape[2] == 1:  # no unit is without values
-        return deviation.mean(-1, dtype=np.float64)
-    known = count > 0
-    return np.where(known, deviation, 0).sum(-1, dtype=np.float64) / known.sum(-1)
+    np.multiply(mean, mean, out=mean)
+    np.subtract(square, mean, out=square)
+    np.sqrt(np.maximum(square, 0, out=square), out=square)
+    if known is None:
+        number = np.diff(starts, append=square.size)
+    else:
+        square[~known] = 0
+        number = np.add.reduceat(known, starts, dtype=np.int64)
+    return np.asarray(np.add.reduceat(square, starts) / number, np.float64)
 
 
-def _subnormal(
+def subnormal(
     counts: np.ndarray, small: np.ndarray, zero: np.ndarray, tiny: np.ndarray | None
 ) -> np.ndarray:
     """Values but zeros under the smallest normal number of each site's own type: int64[sites]."""
+    seen = small
     if tiny is None:
-        return small - zero
-    half = (counts * (np.abs(CENTRES) < tiny[:, None])).sum(1)  # float16's is an edge of the bins
-    seen = np.where(tiny > _TINY, half, small)
-    return np.where(tiny < _TINY, 0, seen - zero)  # float64's is out of sight
-
-
-def _nonfinite(block: Block, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """NaN, +Inf and -Inf per site: int64[sites]."""
-    none = np.zeros(block.values.shape[1], np.int64)
-    if mask is None:
-        return none, none, none
-    real = block.filled[..., None, None]
-    return (
-        (np.isnan(block.values) & real).sum((0, 2, 3)),
-        ((block.values == np.inf) & real).sum((0, 2, 3)),
-        ((block.values == -np.inf) & real).sum((0, 2, 3)),
-    )
+        return seen - zero
+    half = tiny > TINY  # float16's is an edge of the bins
+    if half.any():
+        under = np.abs(CENTRES) < tiny[half, None]
+        seen = small.copy()
+        seen[half] = (counts[half] * under).sum(1)
+    return np.where(tiny < TINY, 0, seen - zero)  # float64's is out of sight
 
 
 def _units(
-    count: np.ndarray,
-    centre: np.ndarray,
-    mean: np.ndarray,
+    count: np.ndarray | int,
+    offset: np.ndarray,
     total: np.ndarray,
     square: np.ndarray,
     flat: np.ndarray,
+    mean: np.ndarray,
 ) -> Units:
     """Units over all rows, from sums about each row's centre and tallies of flat values.
 
-    ``count`` is [rows, sites, units], or 1 for units where all have as many values.
+    ``offset`` is the centres' distance to the site's ``mean``, about which sums are taken from
+    here on, so that equal units stay as they are.
+
+    ``count`` is of [rows, sites, units], or one number for all.
     """
-    rows, sites, width = total.shape
-    n = np.broadcast_to(count.sum(0, dtype=np.int64), (sites, width))
-    with np.errstate(all="ignore"):
-        offset = np.where(np.isfinite(centre), centre - mean, 0.0)[..., None]
-        s1 = total.sum(0, dtype=np.float64) + (count * offset).sum(0)  # about the site's mean
-        s2 = square.sum(0, dtype=np.float64) + (count * offset**2).sum(0)
-        s2 += 2 * (offset * total).sum(0)
-        unit_mean = np.where(n > 0, mean[:, None] + s1 / n, 0.0)
-        m2 = np.where(n > 0, np.maximum(s2 - s1 * s1 / n, 0), 0.0)
-    # The number of the last row in which the unit was active, from 1; 0 for never.
-    number = np.arange(1, rows + 1, dtype=np.min_scalar_type(rows))[:, None, None]
-    last = ((flat != count) * number).max(0, initial=0)
-    seen = np.zeros((rows + 1, *count.shape[1:]), np.int64)
-    np.cumsum(count, axis=0, out=seen[1:])
+    _, sites, width = flat.shape
+    n, active, silent = activity(count, flat)
+    s1 = total.sum(0, dtype=np.float64) + (count * offset).sum(0)
+    s2 = square.sum(0, dtype=np.float64) + (count * offset**2).sum(0)
+    s2 += 2 * (offset * total).sum(0)
+    unit_mean = np.where(n > 0, mean[:, None] + s1 / n, 0.0)
+    m2 = np.where(n > 0, np.maximum(s2 - s1 * s1 / n, 0), 0.0)
     return Units(
         starts=np.arange(sites + 1) * width,
         shape=(sites,),
         count=n.ravel(),
         mean=unit_mean.ravel(),
         m2=m2.ravel(),
-        active=(n - flat.sum(0, dtype=np.int64)).ravel(),
-        silent=(n - np.take_along_axis(seen, last[None].astype(np.intp), 0)[0]).ravel(),
+        active=active.ravel(),
+        silent=silent.ravel(),
     )
+
+
+def activity(
+    count: np.ndarray | int, flat: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values of every unit, active ones, and those since the last row in which it was active.
+
+    Args:
+        count: int[rows, sites, units], values; or a number, if it is the same for all.
+        flat: int[rows, sites, units], flat ones among them.
+
+    Returns:
+        int64[sites, units], three times.
+    """
+    rows = len(flat)
+    # The number of the last row in which the unit was active, from 1; 0 for never.
+    number = np.arange(1, rows + 1, dtype=np.min_scalar_type(rows))[:, None, None]
+    last = ((flat != count) * number).max(0, initial=0)
+    flats = flat.sum(0, dtype=np.int64)
+    if isinstance(count, int):
+        n = np.full(flats.shape, rows * count)
+        return n, n - flats, (rows - last.astype(np.int64)) * count
+    seen = np.zeros((rows + 1, *flats.shape), np.int64)
+    np.cumsum(count, axis=0, out=seen[1:])
+    silent = seen[-1] - np.take_along_axis(seen, last[None].astype(np.intp), 0)[0]
+    return seen[-1], seen[-1] - flats, silent

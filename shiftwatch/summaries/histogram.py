@@ -81,7 +81,7 @@ def count_bins(values: np.ndarray, sites: np.ndarray, number: int) -> tuple[np.n
     Example:
         >>> counts, _ = count_bins(np.array([0.0, 1.0, 1.24, 1.25]), np.array(0), 1)
         >>> np.flatnonzero(counts) - ZERO_BIN, counts[counts > 0]
-        (array([ 0, 98, 99]), array([1, 2, 1]))
+        (array([  0, 162, 163]), array([1, 2, 1]))
     """
     code, index = scratch(values.shape, np.uint32, np.intp)
     np.right_shift(_float32(values).view(np.uint32), 21, out=code)

@@ -108,10 +108,10 @@ class Summary:
         """Number of finite values: int64[...]."""
         return self.moments.count
 
-    @property
+    @cached_property
     def mean(self) -> np.ndarray:
         """Mean of the finite values: float64[...]; NaN where there is none."""
-        return np.where(self.count > 0, self.moments.mean, np.nan)
+        return np.asarray(np.where(self.count > 0, self.moments.mean, np.nan))
 
     @cached_property
     def variance(self) -> np.ndarray:
@@ -119,15 +119,15 @@ class Summary:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.where(self.count > 0, self.moments.m2 / self.count, np.nan))
 
-    @property
+    @cached_property
     def std(self) -> np.ndarray:
         """Population standard deviation: float64[...], in the tensor's units."""
-        return np.sqrt(self.variance)
+        return np.asarray(np.sqrt(self.variance))
 
-    @property
+    @cached_property
     def rms(self) -> np.ndarray:
         """Root mean square: float64[...], in the tensor's units."""
-        return np.hypot(self.std, self.mean)
+        return np.asarray(np.hypot(self.std, self.mean))
 
     @property
     def nonfinite(self) -> np.ndarray:
