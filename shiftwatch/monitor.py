@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import sys
@@ -135,6 +136,8 @@ class Monitor:
         self._last: float | None = None
         self._watching = True
         self._gap = every
+        self._watched = 0
+        self._mark = (0, 0, 0.0, 0.0)  # watched, steps, spent and elapsed at the last adaptation
         options = {
             "every": every,
             "budget": budget,
@@ -415,6 +418,7 @@ class Monitor:
     def _step(self, loss: Any) -> None:
         if self._watching:
             value, given = self._loss(loss)
+            self._watched += 1
             self._pending.append((self.steps, value, given))
             self._source.end_step(self.steps)
             broken = given and not np.isfinite(value)
@@ -545,13 +549,19 @@ class Monitor:
             self._writer.event(event)
 
     def _adapt(self) -> None:
-        """Choose how many steps to leave out, so that the budget holds."""
-        if self.budget is None or self._elapsed <= 0 or self.steps < 2 * RING:
+        """Choose how many steps to leave out, so that the budget holds.
+
+        Judged by what the watched steps since the last time cost, beside a plain step.
+        """
+        if self.budget is None or self._elapsed <= 0:
             return
-        watched = max(1.0, self.steps / self._gap)
-        cost = self._spent / watched
-        plain_step = max((self._elapsed - self._spent) / self.steps, 1e-9)
-        self._gap = max(self.every, int(np.ceil(cost / (self.budget * plain_step))))
+        now = (self._watched, self.steps, self._spent, self._elapsed)
+        watched, steps, spent, elapsed = (a - b for a, b in zip(now, self._mark, strict=True))
+        if watched < (RING if self._mark[0] else 2 * RING):  # the first ring makes the plans
+            return
+        self._mark = now
+        plain_step = max((elapsed - spent) / steps, 1e-9)
+        self._gap = max(self.every, math.ceil(spent / watched / (self.budget * plain_step)))
 
     def _newest(self) -> Mapping[str, np.ndarray]:
         run = self._history.view()
