@@ -21,7 +21,8 @@ from shiftwatch.summaries.histogram import BINS, CENTRES, EDGES, RELATIVE_ERROR,
 
 # Values as layers have them, and the few that are not numbers.
 FINITE = st.floats(-1e6, 1e6, width=32)
-ANY = st.one_of(FINITE, st.sampled_from([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-30, 1e-42]))
+ODD = (0.0, -0.0, np.nan, np.inf, -np.inf, 1e-30, 1e-42)
+ANY = st.one_of(FINITE, st.sampled_from([float(np.float32(x)) for x in ODD]))
 
 
 def tables(rows: Any, elements: Any = ANY, width: int = 3) -> Any:
