@@ -28,7 +28,7 @@ def octaves(current: Summary, reference: Summary) -> np.ndarray:
         reference: window that counts as normal, $G$.
 
     Returns:
-        float64[...], in octaves, 0 to 48; a quarter octave is the resolution for single
+        float64[...], in octaves, 0 to about 65; a quarter octave is the resolution for single
         values, not for distributions. NaN where a window has no value but zeros. Sizes
         beyond 2^-40 … 2^24 count as just beyond.
 
