@@ -159,16 +159,6 @@ class Sites:
         known = self.layers.get(layer)
         return known.parents if known else ()
 
-    def ancestors(self, layer: str) -> set[str]:
-        """All layers upstream, without the layer itself."""
-        seen: set[str] = set()
-        edge = [layer]
-        while edge:
-            fresh = set(self.parents(edge.pop())) - seen
-            seen |= fresh
-            edge += fresh
-        return seen - {layer}
-
     def cause(self, layer: str) -> str:
         """The layer whose parameters shape this one's output.
 

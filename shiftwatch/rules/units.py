@@ -21,14 +21,12 @@ from shiftwatch.statistics.dead_fraction import dead_share
 
 class LevelState(NamedTuple):
     """Attributes: sum: Cusum over the growth; base: float64[sites], level at the beginning;
-    seen: int64[sites], windows; raised: bool[sites]; before: float64[sites], last level.
+    raised: bool[sites].
     """
 
     sum: CusumState
     base: np.ndarray
-    seen: np.ndarray
     raised: np.ndarray
-    before: np.ndarray
 
 
 class UnitsState(NamedTuple):
@@ -91,11 +89,7 @@ class UnitHealth:
 
         def level() -> LevelState:
             return LevelState(
-                self._cusum.init((sites,)),
-                np.full(sites, np.nan),
-                np.zeros(sites, np.int64),
-                np.zeros(sites, bool),
-                np.full(sites, np.nan),
+                self._cusum.init((sites,)), np.full(sites, np.nan), np.zeros(sites, bool)
             )
 
         return UnitsState(level(), level())
@@ -169,8 +163,7 @@ class UnitHealth:
         ]
         over = state.raised & seen & (growth < needed / 2) & (level < limits.birth)
         raised = (state.raised | fires) & ~over
-        before = np.where(seen, level, state.before)
-        return LevelState(total, base, state.seen + seen, raised, before), firings
+        return LevelState(total, base, raised), firings
 
 
 def _began(place: int, mine: np.ndarray, evidence: Evidence) -> int:
