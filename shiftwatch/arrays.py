@@ -10,6 +10,8 @@ from shiftwatch.source import Batch, Group
 
 #: Arrays of up to this many values are taken whole.
 WHOLE = 4096
+#: Steps between two takes.
+RING = 8
 
 
 class ArraySource:
@@ -31,7 +33,6 @@ class ArraySource:
         self._now: list[tuple[int, np.ndarray]] = []
         self._calls = 0
         self.batch_size = 0
-        self.seen = np.zeros(0, bool)  # columns of the newest step, as of ``energy``
 
     def check(self, column: int, key: str, values: np.ndarray, units_axis: int | None) -> None:
         """Hold a site to its width; a parameter (``units_axis=None``) to its size.
@@ -99,18 +100,24 @@ class ArraySource:
         self._sizes.append(self.batch_size)
 
     def energy(self) -> np.ndarray:
-        """Mean square of each site's newest sample."""
-        size = max(self._shape, default=-1) + 1
-        energy = np.full(size, np.nan)
-        self.seen = np.zeros(size, bool)
+        """Mean square of each site's newest sample; -Inf where a value is NaN."""
+        energy = np.full(max(self._shape, default=-1) + 1, np.nan)
         with np.errstate(all="ignore"):
             for column, rows in self._rows.items():
                 step, taken = rows[-1]
                 if step == self._steps[-1]:
-                    self.seen[column] = True
                     values = taken.ravel()
-                    energy[column] = values @ values / values.size
+                    square = values @ values / values.size
+                    energy[column] = -np.inf if np.isnan(square) else square
         return energy
+
+    @property
+    def ring(self) -> int:
+        """Steps between two takes."""
+        return RING
+
+    def keep(self) -> None:
+        """Every sample is kept."""
 
     def take(self) -> Batch:
         """Everything since the last take, grouped by geometry."""

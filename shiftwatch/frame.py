@@ -91,7 +91,24 @@ def frame(
         for group in _split(batch.groups, guessed or {})
     ]
     summary, calls, activity = survey(parts, sites)
-    return _course(batch.steps, shape, calls), summary, activity
+    course = _course(batch.steps, shape, calls)
+    if batch.course is not None:
+        known = (
+            _widened(column, sites, fill)
+            for column, fill in zip(batch.course, _UNSEEN, strict=True)
+        )
+        count, mean, std, nonfinite = known
+        course = Frame(batch.steps, count, mean, std, course.spread, nonfinite)
+    return course, summary, activity
+
+
+_UNSEEN = (0.0, np.nan, np.nan, 0.0)  # count, mean, std, nonfinite
+
+
+def _widened(values: np.ndarray, sites: int, fill: float) -> np.ndarray:
+    """Values of sites that came after the source had closed the step: ``fill``."""
+    missing = sites - values.shape[1]
+    return np.pad(values, ((0, 0), (0, missing)), constant_values=fill) if missing else values
 
 
 def _cells(group: Group, steps: np.ndarray, sites: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from shiftwatch._version import __version__
-from shiftwatch.arrays import ArraySource
+from shiftwatch.arrays import RING, ArraySource
 from shiftwatch.history import History
 from shiftwatch.judgement import Judgement
 from shiftwatch.records import (
@@ -42,10 +42,11 @@ from shiftwatch.source import Batch, Source
 
 _log = logging.getLogger("shiftwatch")
 
-#: Watched steps per window, unless a first sign cuts it short.
-RING = 8
-# A mean square that changes by this factor in one step is a first sign.
+# A mean square that changes by this factor in one step is a first sign …
 _SIGN = 16.0
+# … and, where takes are rare, once in RING steps also this factor, if it is as often as many
+# times the usual change of one step.
+_SOFT, _UNUSUAL = 2.0, 8.0
 # Steps after a sign for which every step is judged at once.
 _HURRY = 3
 
@@ -126,7 +127,8 @@ class Monitor:
         self._written_layers: dict[str, Layer] = {}
         self._weights: dict[int, np.ndarray] = {}
         self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
-        self._energy = np.zeros(0)
+        self._energy = self._usual = np.zeros(0)  # mean squares; their usual change, in octaves
+        self._patience = 0  # steps before a soft sign counts again
         self._hurry = 0
         self._broken = False  # whether the latest loss was not finite
         self._closed = self._failed = False
@@ -426,11 +428,9 @@ class Monitor:
             self._broken = broken  # news only: a loss that stays NaN is no reason to hurry
             if sign:
                 self._hurry = _HURRY
-            due = (
-                len(self._pending) >= RING
-                or self._hurry > 0
-                or getattr(self._source, "full", False)
-            )
+            if self._hurry > 0:
+                self._source.keep()
+            due = len(self._pending) >= self._source.ring or self._hurry > 0 or self._source.full
             self._hurry = max(0, self._hurry - 1)
             if due:
                 self._drain()
@@ -455,18 +455,22 @@ class Monitor:
         """Whether a site's mean square jumped or is no longer finite."""
         before = np.full(energy.size, np.nan)
         before[: self._energy.size] = self._energy[: energy.size]
-        energy = np.where(np.isnan(energy) & self._seen(energy), -np.inf, energy)  # NaN was there
-        self._energy = np.where(np.isnan(energy), before, energy)
+        usual = np.full(energy.size, np.nan)
+        usual[: self._usual.size] = self._usual[: energy.size]
         forward = self._sites.mask("output", "input", "weight", train=True)[: energy.size]
         with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = energy / before
-            jump = (ratio > _SIGN) | (ratio < 1 / _SIGN)
+            change = np.abs(np.log2(energy / before))
+        self._energy = np.where(np.isnan(energy), before, energy)
+        self._usual = np.where(np.isfinite(change), np.fmax(usual, 0.0) * 0.9 + change * 0.1, usual)
+        soft = (change > np.log2(_SOFT)) & (change > _UNUSUAL * usual) & forward
         broken = np.isinf(energy) & (energy != before)  # news only: a mask stays as it is
-        return bool((jump & forward[: energy.size]).any() or broken.any())
-
-    def _seen(self, energy: np.ndarray) -> np.ndarray:
-        seen = getattr(self._source, "seen", None)
-        return np.zeros(energy.size, bool) if seen is None else np.asarray(seen)[: energy.size]
+        self._patience -= 1
+        if ((change > np.log2(_SIGN)) & forward).any() or broken.any():
+            return True
+        if self._patience < 0 and self._source.ring > RING and soft.any():
+            self._patience = RING
+            return True
+        return False
 
     def _settle(self) -> None:
         """Judge what was recorded, before the ring is full."""

@@ -27,7 +27,7 @@ LEAST = 4
 #: Units that share their positions, where they lie side by side in memory.
 BLOCK = 8
 #: Values per sample of a parameter, and how many of them lie side by side.
-WEIGHTS, RUN = 512, 8
+WEIGHTS, RUN = 256, 16
 
 
 def geometry(shape: Sequence[int], units_axis: int | None, size: int = SIZE) -> tuple[int, int]:
@@ -175,7 +175,7 @@ def lattice(shape: Sequence[int], size: int = WEIGHTS) -> tuple[int, int, int]:
 
     Example:
         >>> lattice((512, 512))
-        (64, 3901, 8)
+        (16, 17213, 16)
         >>> lattice((10,))
         (1, 10, 10)
     """

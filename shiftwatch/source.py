@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from shiftwatch.activations import Flat
+from shiftwatch.course import Readings
 from shiftwatch.records import Event
 
 
@@ -43,6 +44,8 @@ class Batch:
             before: rms of the change over rms of the weight; 0 for none, NaN where unknown.
         batch_size: int64[T], 0 where unknown.
         events: what the run did on purpose.
+        course: every step's readings, [T, sites], where the source took them as the steps
+            ended and kept only some of the samples; ``None`` where all samples are in groups.
     """
 
     groups: tuple[Group, ...]
@@ -52,6 +55,7 @@ class Batch:
     tampered: np.ndarray
     batch_size: np.ndarray
     events: tuple[Event, ...] = ()
+    course: Readings | None = None
 
 
 class Source(Protocol):
@@ -61,10 +65,20 @@ class Source(Protocol):
         """The optimizer step ``step`` has ended: sample the weights, close the row."""
 
     def energy(self) -> np.ndarray:
-        """Mean square of the newest samples: float64[sites]; NaN where there are none.
-
-        Non-finite samples make it NaN or Inf: a cheap first sign, judged by the monitor.
+        """Mean square of the newest samples: float64[sites]; NaN where there are none, Inf
+        where a value is, -Inf where one is NaN. A cheap first sign, judged by the monitor.
         """
+
+    def keep(self) -> None:
+        """Have the newest samples in the next take, even where it was not their turn."""
+
+    @property
+    def ring(self) -> int:
+        """Steps between two takes."""
+
+    @property
+    def full(self) -> bool:
+        """Whether a take is due before that."""
 
     def take(self) -> Batch:
         """Everything recorded since the last take; its arrays may be reused afterwards."""

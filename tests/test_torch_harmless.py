@@ -313,10 +313,10 @@ def test_an_error_in_a_hook_darkens_the_site_and_not_the_training(
 
     record = Tap.record
 
-    def broken(self: Any, tensor: Any, generation: int) -> None:
+    def broken(self: Any, tensor: Any) -> None:
         if self.site.layer == "3":
             raise ZeroDivisionError("of all things")
-        record(self, tensor, generation)
+        record(self, tensor)
 
     monkeypatch.setattr(Tap, "record", broken)
     model = mlp()

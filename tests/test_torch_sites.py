@@ -327,7 +327,7 @@ def test_other_float_types_are_watched_with_their_own_smallest_number(dtype: Any
 
 
 def test_a_type_that_changes_between_steps_is_followed() -> None:
-    """Autocast switched on later: a row is lost at the change, the site is not."""
+    """Autocast switched on later: no row is lost."""
     model = nn.Sequential(nn.Linear(4, 6))
     with attached(model, tensors=("output",)) as bench:
         for step in range(6):
@@ -335,7 +335,7 @@ def test_a_type_that_changes_between_steps_is_followed() -> None:
                 model(torch.randn(64, 4))
             bench.step()
         _, rows = bench.take()
-        assert len(rows["0:output"]) == 2 and not bench.dark
+        assert len(rows["0:output"]) == 6 and not bench.dark
 
 
 def test_inference_mode_leaves_slots_that_training_can_write_to() -> None:
@@ -403,14 +403,14 @@ def test_the_torch_gather_equals_the_numpy_sampler(layout: str) -> None:
         bench.step()
         _, rows = bench.take()
     (row,) = rows["0:output"]
-    rng = np.random.default_rng((*row.shape, 1))
+    rng = np.random.default_rng((*row.shape, 0))  # the first turn
     block = BLOCK if x.stride(1) == 1 else 1
     expected = sample(x.numpy(), 1, fractions(*row.shape, rng, block))
     assert np.array_equal(row, expected)
 
 
 def test_gradients_are_those_of_the_outputs() -> None:
-    """Also in place of an expanded gradient, and each site at least every fourth step."""
+    """Also in place of an expanded gradient, and each site every eighth step."""
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
     with attached(model, tensors=("output", "gradient")) as bench:
         for _ in range(16):
@@ -420,7 +420,7 @@ def test_gradients_are_those_of_the_outputs() -> None:
             if bench.steps % 8 == 0:
                 _, rows = bench.take()
                 counts = {k: len(v) for k, v in rows.items() if "gradient" in k}
-                assert set(counts.values()) == {8 if bench.steps == 8 else 2}
+                assert set(counts.values()) == {8 if bench.steps == 8 else 1}
                 assert set(rows["2:gradient"].ravel()) == {3.0}
 
 

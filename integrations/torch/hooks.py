@@ -62,8 +62,8 @@ class ForwardHook(Hook):
     """On a leaf module: samples its output, the output's gradient, and a foreign input."""
 
     __slots__ = (
-        "activation", "axis", "dark", "eval", "input_axis", "module", "name", "order", "train",
-        "wants_input", "weighty",
+        "activation", "axis", "calm", "dark", "eval", "input_axis", "module", "name", "order",
+        "train", "wants_input", "weighty",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,7 @@ class ForwardHook(Hook):
         self.train, self.eval = Side("train"), Side("eval")
         self.weighty = next(module.parameters(), None) is not None
         self.wants_input = False
+        self.calm = True  # whether the output is all there is to see here
         self.dark: set[str] = set()
 
     def __call__(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
@@ -87,6 +88,18 @@ class ForwardHook(Hook):
             return
         began = clock()
         try:
+            training = source.root.training
+            if (
+                source.calm[training] and self.calm
+                and output.__class__ is Tensor and _backward() == -1
+            ):  # fmt: skip
+                side = self.train if training else self.eval
+                if side.output is not None:
+                    side.output.record(output)
+                    if source.follows and training and output.requires_grad:
+                        self._follow(side, output)
+                    source.spent += clock() - began
+                    return
             self._see(source, args, kwargs, output)
         except Exception as error:
             source.failed(self.name, "output", error, self.dark)
@@ -98,11 +111,10 @@ class ForwardHook(Hook):
         if _backward() != -1:
             # Recomputed for a checkpoint: seen before. Only a reentrant one gets its
             # gradient here; the graph of the others is never walked, and adds nothing.
-            if training and source.follows(self.order):
+            if training and source.follows:
                 self._follow(side, output)
             return
         side.fired = True
-        generation = source.generation
         if source.tracing:
             source.trace(self, (args, kwargs), output, training)
         if output.__class__ is Tensor:
@@ -110,17 +122,17 @@ class ForwardHook(Hook):
                 tap = side.output
                 if tap is None:
                     tap = side.output = self._open("output", "", side, output)
-                tap.record(output, generation)
-            if training and source.follows(self.order) and output.requires_grad:
+                tap.record(output)
+            if training and source.follows and output.requires_grad:
                 self._follow(side, output)
         else:
-            self._see_parts(source, side, output, generation)
-            if training and source.follows(self.order):
+            self._see_parts(source, side, output)
+            if training and source.follows:
                 self._follow(side, output)
         if self.wants_input and "input" not in self.dark:
-            self._see_input(side, args, kwargs, generation)
+            self._see_input(side, args, kwargs)
 
-    def _see_parts(self, source: TorchSource, side: Side, output: Any, generation: int) -> None:
+    def _see_parts(self, source: TorchSource, side: Side, output: Any) -> None:
         """A nested output: its floating tensors, each a site of its own."""
         if not source.outputs or "output" in self.dark:
             return
@@ -137,9 +149,9 @@ class ForwardHook(Hook):
                     side.parts[path] = tap
                 else:
                     side.output = tap
-            tap.record(tensor, generation)
+            tap.record(tensor)
 
-    def _see_input(self, side: Side, args: Any, kwargs: Any, generation: int) -> None:
+    def _see_input(self, side: Side, args: Any, kwargs: Any) -> None:
         tensor = args[0] if args and args[0].__class__ is Tensor else None
         if tensor is None or not tensor.is_floating_point():
             given = floating((args, kwargs))
@@ -150,7 +162,7 @@ class ForwardHook(Hook):
             alias = self.source.headless == self.name
             site = Site(INPUT if alias else self.name, "input", "", side.mode)
             side.input = self.source.open(site, self.input_axis, "", tensor)
-        side.input.record(tensor, generation)
+        side.input.record(tensor)
 
     def _follow(self, side: Side, output: Any) -> None:
         """Have the gradient of each floating output sampled when it comes by.
@@ -202,7 +214,7 @@ class Follower(Hook):
         try:
             gradient = gradients[self.number]
             if gradient is not None and "gradient" not in self.layer.dark:
-                self.tap.record(gradient, source.generation)
+                self.tap.record(gradient)
         except Exception as error:
             source.failed(self.layer.name, "gradient", error, self.layer.dark)
         source.spent += clock() - began
@@ -234,17 +246,22 @@ class InputHook(Hook):
 
     def _see(self, source: TorchSource, args: Any, kwargs: Any) -> None:
         training = source.training()
+        taps = self.train if training else self.eval
+        if len(args) == 1 and not kwargs and args[0].__class__ is Tensor:
+            source.entered(args, training)
+            if "" in taps and source.inputs and not self.dark and args[0].is_floating_point():
+                taps[""].record(_pixels(args[0]))
+                return
         given = [*tensors(args), *tensors(kwargs)]
         source.entered([t for _, t in given], training)
         if not source.inputs or "input" in self.dark:
             return
-        taps = self.train if training else self.eval
         for path, tensor in floating(dict(given)):
             tap = taps.get(path)
             if tap is None:
                 site = Site(INPUT, "input", path, "train" if training else "eval")
                 tap = taps[path] = source.open(site, "rank", "", tensor)
-            tap.record(_pixels(tensor), source.generation)
+            tap.record(_pixels(tensor))
 
 
 def _pixels(tensor: Tensor) -> Tensor:

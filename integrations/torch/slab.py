@@ -1,32 +1,33 @@
 """Slots for samples, and the one operation that fills them.
 
 A :class:`Tap` is a site's end of the pipe: it knows where the values lie in tensors of the
-shape that it saw last (a :class:`Plan`) and which slot comes next. Slots are rows of a
-:class:`Slab`, shared by the sites of one geometry, so that the core measures all of them in
-one call. Everything is allocated before it is written, on the tensor's device; writing
-needs no allocation, no synchronisation and no graph.
+shape that it saw last (a :class:`Plan`) and where its slot is. The newest samples of all
+sites of one kind lie side by side on a :class:`Slab`; when the step ends, their means and
+deviations are taken in one pass, and a share of the steps is kept for the histograms.
+Everything is allocated before it is written; nothing here waits, or builds a graph.
 """
 
 from __future__ import annotations
 
+import ctypes
 import random
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shiftwatch.activations import Flat, flat_of
+from shiftwatch.activations import flat_of
+from shiftwatch.course import Course
 from shiftwatch.integrations.torch.modules import axis_of
 from shiftwatch.records import Site
 from shiftwatch.sampling import BLOCK, chosen, fractions, geometry, offsets
 from shiftwatch.source import Group
 
-#: Optimizer steps between two takes.
+#: Steps of which one take keeps whole samples.
 RING = 8
-#: Rows that one site may fill in one step; of further calls a uniform choice is kept.
+#: Calls of one site that are sampled in one step; of further calls a uniform choice is kept.
 CALLS = 4
 #: Rows that a slab may grow to.
 ROWS = RING * CALLS
@@ -35,184 +36,293 @@ TURNS = 8
 # Shapes whose positions are remembered.
 _PLANS = 128
 
+#: How NumPy reads the types that tensors come in; half precision is widened after the gather.
+RAW: dict[torch.dtype, np.dtype[Any]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+    torch.float16: np.dtype(np.float16),
+    torch.bfloat16: np.dtype(np.uint16),
+}
+
+
+def widened(raw: np.ndarray, dtype: torch.dtype) -> np.ndarray:
+    """Values as they lie in memory, as numbers: float32 for half precision.
+
+    Example:
+        >>> widened(np.array([0x3FC0], np.uint16), torch.bfloat16)
+        array([1.5], dtype=float32)
+    """
+    if dtype is torch.bfloat16:  # the upper half of a float32
+        return np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
+    return raw.astype(np.float32) if dtype is torch.float16 else raw
+
 
 class Unseeable(Exception):
     """A tensor that cannot be sampled; its text says why."""
 
 
 class Plan:
-    """Where the sampled values lie in tensors of one shape and layout.
+    """Where the sampled values lie in tensors of one shape, layout, type and device.
 
-    Args:
-        shape, stride: of the tensors.
-        contiguous: whether they lie in memory in their own order.
-        index: per turn, int32 or int64[positions * units] on the device; made when needed.
+    Samples are read through NumPy at the tensor's address: a torch operation costs three times as much,
+    most of it before the first value is touched.
     """
 
     __slots__ = (
+        "_index",
+        "_raw",
+        "_window",
         "axis",
         "block",
         "contiguous",
-        "device",
-        "index",
+        "dtype",
+        "kind",
         "shape",
-        "span",
+        "shop",
         "stride",
         "units",
     )
 
-    def __init__(self, tensor: Tensor, axis: int | None, units: int) -> None:
-        self.shape, self.stride = tensor.shape, tensor.stride()
+    def __init__(self, shop: Shop, tensor: Tensor, axis: int | None, kind: tuple[int, int]) -> None:
+        self.shop, self.kind = shop, kind
+        self.shape, self.stride, self.dtype = tensor.shape, tensor.stride(), tensor.dtype
         self.contiguous = tensor.is_contiguous()
         if self.contiguous:  # strides of axes of size 1 may be anything
             self.stride = torch.empty(tensor.shape, device="meta").stride()
-        self.span = (1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True)),)
-        self.axis, self.device = axis, tensor.device
-        self.units = chosen(1 if axis is None else self.shape[axis], units)
+        span = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
+        self.axis = axis
+        self.units = chosen(1 if axis is None else self.shape[axis], kind[1])
         # Units side by side in memory share positions, and with them cache lines.
         self.block = BLOCK if axis is not None and self.stride[axis] == 1 else 1
-        self.index: list[Tensor | None] = [None] * TURNS
+        self._raw = RAW[tensor.dtype]
+        self._window: Any = ctypes.c_byte * (span * self._raw.itemsize)
+        self._index: list[np.ndarray | None] = [None] * TURNS
 
-    def build(self, turn: int, fraction: np.ndarray) -> Tensor:
-        where = offsets(fraction, self.shape, self.stride, self.axis, self.units).reshape(-1)
-        kind = np.int32 if self.span[0] < 2**31 else np.int64
-        with torch.inference_mode(False):
-            index = torch.from_numpy(where.astype(kind)).to(self.device)
-        self.index[turn] = index
-        return index
+    def fits(self, tensor: Tensor) -> bool:
+        """Whether the values of this tensor lie where the plan looks for them."""
+        return (
+            tensor.shape == self.shape
+            and tensor.dtype is self.dtype
+            and tensor.is_cpu
+            and (tensor.is_contiguous() if self.contiguous else tensor.stride() == self.stride)
+            and not tensor.is_neg()
+            and (tensor.__class__ is Tensor or isinstance(tensor, torch.nn.Parameter))
+        )
+
+    def read(self, tensor: Tensor, turn: int, slot: np.ndarray) -> None:
+        """Gather a sample of a tensor that fits into ``slot``."""
+        index = self._index[turn]
+        if index is None:
+            index = self._build(turn)
+        address = tensor.data_ptr()
+        if not address:  # gradients known to be zero have no memory
+            slot.fill(0.0)
+            return
+        values = np.frombuffer(self._window.from_address(address), self._raw)
+        if self._raw is slot.dtype:
+            values.take(index, out=slot, mode="clip")
+        else:
+            slot[:] = widened(values.take(index), self.dtype)
+
+    def _build(self, turn: int) -> np.ndarray:
+        fraction = self.shop.fraction(*self.kind, turn, self.block)
+        index = offsets(fraction, self.shape, self.stride, self.axis, self.units)
+        found = self._index[turn] = np.ascontiguousarray(index.reshape(-1), np.intp)
+        return found
 
 
 class Kind(NamedTuple):
-    """What sites must share to lie in one slab."""
+    """What sites must share to lie on one slab: they are seen in the same steps, and are of
+    one length.
+    """
 
-    positions: int
-    units: int
-    activation: str
-    tensor: str
+    length: int
+    gradient: bool
     mode: str
-    dtype: torch.dtype
-    device: torch.device
+    wide: bool
 
 
 class Slab:
-    """Samples of all sites of one kind: float32[rows, sites, positions, units]."""
+    """The latest samples of all sites of a kind, and those that are kept.
+
+    ``stage`` holds the steps since the last :meth:`settle`, float32[calls, RING, sites, length];
+    ``ring`` what is kept of them, float32[rows, sites, length], of the steps ``when``,
+    int64[rows, sites].
+    """
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
         self.taps: list[Tap] = []
-        self.rows = RING
-        self.flat: Flat | None = flat_of(kind.activation) if kind.activation else None
-        wide = kind.dtype == torch.float64
-        self.values = self._empty(0, torch.float64 if wide else torch.float32)
-        # Half precision goes through an own-typed copy: index_select converts nothing.
-        self.direct = kind.dtype == self.values.dtype
-        self.tiny = 0.0 if wide or self.direct else torch.finfo(kind.dtype).tiny
+        self.type = np.dtype(np.float64 if kind.wide else np.float32)
+        self.stage = np.zeros((1, RING, 0, kind.length), self.type)
+        #: Per call and row of the stage, the places that were written to.
+        self.fresh: list[list[list[int]]] = [[[] for _ in range(RING)]]
+        self.ring = np.zeros((RING, 0, kind.length), self.type)
+        self.when = np.full((RING, 0), -1, np.int64)
+        self.fill = np.zeros(0, np.int64)
+        self.columns = np.zeros(0, np.int64)
 
     def add(self, tap: Tap) -> None:
+        """A place for a tap."""
         self.taps.append(tap)
         tap.place = len(self.taps) - 1
-        if tap.place >= self.values.shape[1]:
-            self._resize(self.rows, max(4, 2 * tap.place))
-        else:
-            self._hand_out(tap)
+        if tap.place >= self.stage.shape[2]:
+            self._resize(max(4, 2 * tap.place))
+        self.columns[tap.place] = tap.column
+        self._give(tap)
 
-    def grow(self) -> bool:
-        """Twice the rows; False where there are as many as there may be."""
-        if self.rows >= ROWS:
-            return False
-        self._resize(2 * self.rows, self.values.shape[1])
-        return True
+    def deepen(self) -> None:
+        """Room for one more call of every site."""
+        self.stage = np.concatenate([self.stage, np.zeros_like(self.stage[:1])])
+        self.fresh.append([[] for _ in range(RING)])
+        self._hand_out()
 
-    def trim(self) -> None:
-        """Drop the columns that nobody uses; when no row is filled."""
-        self.taps = [t for t in self.taps if t.slab is self]
-        for place, tap in enumerate(self.taps):
-            tap.place = place
-        if len(self.taps) != self.values.shape[1]:
-            self._resize(self.rows, len(self.taps))
-        else:
-            for tap in self.taps:
-                self._hand_out(tap)
+    def energy(self, row: int, out: np.ndarray) -> None:
+        """Write the mean square of each site in one step; -Inf where a value is NaN."""
+        fresh = self.fresh[0][row]
+        if fresh:
+            at: Any = slice(0, len(self.taps)) if len(fresh) == len(self.taps) else fresh
+            x = self.stage[0, row, at]
+            square = np.einsum("ij,ij->i", x, x)
+            square[np.isnan(square)] = -np.inf
+            columns = self.columns[at]
+            out[columns] = square / x.shape[1]  # columns of -1 go to the last place: a spare
 
-    def energy(self, generation: int, out: np.ndarray, seen: np.ndarray) -> None:
-        """Write the mean square of each site's newest row, where it is of this generation."""
-        taps = [t for t in self.taps if t.generation == generation and t.column >= 0 and t.row]
-        if not taps:
-            return
-        columns = [t.column for t in taps]
-        rows = [t.row - 1 for t in taps]
-        values = self.values.numpy() if self.values.device.type == "cpu" else None
-        if values is None:  # waits for the device; a later version reads one step late
-            values = self.values[: max(rows) + 1].cpu().numpy()
-        if len(taps) == values.shape[1] and rows.count(rows[0]) == len(rows):
-            x = values[rows[0]]
-        else:
-            x = values[rows, [t.place for t in taps]]
-        with np.errstate(over="ignore", invalid="ignore"):
-            out[columns] = np.einsum("spu,spu->s", x, x) / (x.shape[1] * x.shape[2])
-        seen[columns] = True
+    def settle(
+        self, rows: list[int], steps: np.ndarray, kept: np.ndarray, course: Course | None
+    ) -> bool:
+        """Measure some steps, and keep a share of them.
 
-    def take(self, steps: dict[int, int], grouped: list[Group]) -> None:
-        """Append what is recorded, sites with equally many rows together, and start anew.
+        Args:
+            rows: of the stage.
+            steps: int64[rows], their steps.
+            kept: bool[rows], whether whole samples are kept.
+            course: where the readings go; it has begun those steps. ``None`` for nowhere.
 
-        ``steps`` maps generations to optimizer steps; rows of others are dropped.
+        Returns:
+            Whether room for what is kept runs out.
         """
-        taps = [t for t in self.taps if t.row and t.column >= 0]
-        counts = sorted({t.row for t in taps})
-        host = self.values[: counts[-1]].cpu().numpy() if counts else None
-        for count in counts:
-            same = [t for t in taps if t.row == count]
-            assert host is not None
-            everybody = len(same) == host.shape[1]
-            step = np.array([[steps.get(g, -1) for g in t.generations] for t in same])
-            tiny = None
-            if self.tiny:
-                tiny = np.full(len(same), self.tiny)
+        crowded = False
+        for call, fresh in enumerate(self.fresh):
+            counts = [len(fresh[row]) for row in rows]
+            if not any(counts):
+                continue
+            every = min(counts) == len(self.taps) == self.stage.shape[2]
+            if every and rows == list(range(rows[0], rows[0] + len(rows))):
+                block = self.stage[call, rows[0] : rows[0] + len(rows)]
+                lines = block.reshape(-1, self.kind.length)
+                time = np.repeat(np.arange(len(rows)), len(self.taps))
+                place = np.tile(np.arange(len(self.taps)), len(rows))
+            else:
+                time = np.repeat(np.arange(len(rows)), counts)
+                place = np.array([p for row in rows for p in fresh[row]])
+                lines = self.stage[call, np.array(rows)[time], place]
+            if course is not None:
+                course.add(time, self.columns[place], lines)
+            chosen = kept[time]
+            if chosen.any():
+                which = slice(None) if chosen.all() else np.flatnonzero(chosen)
+                crowded |= self._keep(steps[time[which]], place[which], lines[which])
+            for row in rows:
+                fresh[row].clear()
+        return crowded
+
+    def take(self, grouped: list[Group]) -> None:
+        """Append what is kept, sites of one geometry together, and start anew."""
+        rows = int(self.fill.max(initial=0))
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for tap in self.taps if rows else ():
+            if tap.slab is self and tap.column >= 0 and self.fill[tap.place]:
+                key = tap.geometry, tap.activation, tap.tiny
+                alike.setdefault(key, []).append(tap.place)
+        for (shape, activation, tiny), places in alike.items():
+            all_of_them = len(places) == self.ring.shape[1]
+            values = self.ring[:rows] if all_of_them else self.ring[:rows, places]
             grouped.append(
                 Group(
-                    sites=np.array([t.column for t in same], np.int64),
-                    values=host[:count] if everybody else host[:count, [t.place for t in same]],
-                    steps=np.ascontiguousarray(step.T),
-                    flat=self.flat,
-                    tiny=tiny,
+                    sites=self.columns[places],
+                    values=values.reshape(rows, len(places), *shape),
+                    steps=self.when[:rows, places],
+                    flat=flat_of(activation) if activation else None,
+                    tiny=np.full(len(places), tiny) if tiny else None,
                 )
             )
+        self.when[:] = -1
+        self.fill[:] = 0
+
+    def trim(self) -> None:
+        """Drop the places that nobody uses; when nothing is kept."""
+        used = [t.place for t in self.taps if t.slab is self]
+        self.taps = [self.taps[place] for place in used]
+        for fresh in (row for call in self.fresh for row in call):
+            fresh[:] = [used.index(place) for place in fresh if place in used]
+        self.stage, self.ring = self.stage[:, :, used].copy(), self.ring[:, used].copy()
+        self.when, self.fill = self.when[:, used].copy(), self.fill[used]
+        self.columns = self.columns[used]
+        for place, tap in enumerate(self.taps):
+            tap.place = place
+        self._hand_out()
+
+    def _keep(self, steps: np.ndarray, places: np.ndarray, lines: np.ndarray) -> bool:
+        """Put lines, in order of time, on the next free rows of their places."""
+        order = np.argsort(places, kind="stable")
+        start = np.searchsorted(places[order], places)  # of each line's place, in that order
+        rank = np.empty(len(places), np.int64)
+        rank[order] = np.arange(len(places))
+        row = self.fill[places] + rank - start
+        most = int(row.max()) + 1
+        if most > ROWS:  # more than anybody asked for: the rest is in the course
+            fits = row < ROWS
+            row, places, lines, steps = row[fits], places[fits], lines[fits], steps[fits]
+            most = ROWS
+        while most > len(self.ring):
+            self.ring = np.concatenate([self.ring, np.zeros_like(self.ring)])
+            self.when = np.concatenate([self.when, np.full_like(self.when, -1)])
+        self.ring[row, places], self.when[row, places] = lines, steps
+        self.fill += np.bincount(places, minlength=len(self.fill))
+        return most + RING > ROWS
+
+    def _resize(self, sites: int) -> None:
+        def wider(table: np.ndarray, axis: int, value: float = 0) -> np.ndarray:
+            shape = list(table.shape)
+            shape[axis] = sites - shape[axis]
+            return np.concatenate([table, np.full(shape, value, table.dtype)], axis=axis)
+
+        self.stage, self.ring = wider(self.stage, 2), wider(self.ring, 1)
+        self.when, self.fill = wider(self.when, 1, -1), wider(self.fill, 0)
+        self.columns = wider(self.columns, 0, -1)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
         for tap in self.taps:
-            tap.row = 0
-            tap.generations.clear()
+            if tap.slab is self:
+                self._give(tap)
 
-    def _empty(self, sites: int, dtype: torch.dtype) -> Tensor:
-        with torch.inference_mode(False):  # else nobody could write to it outside that mode
-            return torch.zeros(
-                self.rows, sites, self.kind.positions, self.kind.units,
-                dtype=dtype, device=self.kind.device,
-            )  # fmt: skip
-
-    def _resize(self, rows: int, sites: int) -> None:
-        old = self.values
-        self.rows = rows
-        self.values = self._empty(sites, old.dtype)
-        kept = min(sites, old.shape[1])
-        with torch.inference_mode(False), torch.no_grad():
-            self.values[: old.shape[0], :kept] = old[:, :kept]
-        for tap in self.taps:
-            self._hand_out(tap)
-
-    def _hand_out(self, tap: Tap) -> None:
-        with torch.inference_mode(False):
-            tap.slots = [row.view(-1) for row in self.values[:, tap.place].unbind(0)]
+    def _give(self, tap: Tap) -> None:
+        tap.slots = [list(call[:, tap.place]) for call in self.stage]
+        tap.first = tap.slots[0]
+        tap.fresh = self.fresh[0]
 
 
 class Shop:
-    """Slabs by kind, plans by shape, and the random positions they share."""
+    """Slabs by kind, plans by shape, and the random positions they share.
+
+    Attributes:
+        generation: number of the present step.
+        row: of the stage, where it is written.
+        turn: which random positions it takes.
+        crowded: whether room for kept samples runs out.
+    """
 
     def __init__(self) -> None:
         self.slabs: dict[Kind, Slab] = {}
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._fractions: dict[tuple[int, int, int, int], np.ndarray] = {}
         self.random = random.Random(0)
+        self.generation = self.row = self.turn = 0
         self.crowded = False
         self.changed = False
+        self._closed: list[tuple[int, int, bool]] = []  # row, step, kept; not settled yet
 
     def slab(self, kind: Kind) -> Slab:
         if kind not in self.slabs:
@@ -220,11 +330,11 @@ class Shop:
         self.changed = True
         return self.slabs[kind]
 
-    def plan(self, tensor: Tensor, axis: int | None, positions: int, units: int) -> Plan:
-        key = (tensor.shape, tensor.stride(), axis, positions, units, tensor.device)
+    def plan(self, tensor: Tensor, axis: int | None, kind: tuple[int, int]) -> Plan:
+        key = (tensor.shape, tensor.stride(), tensor.dtype, axis, kind)
         found = self._plans.get(key)
         if found is None:
-            found = self._plans[key] = Plan(tensor, axis, units)
+            found = self._plans[key] = Plan(self, tensor, axis, kind)
             if len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
         else:
@@ -238,8 +348,55 @@ class Shop:
             self._fractions[key] = fractions(positions, units, rng, block)
         return self._fractions[key]
 
+    def energy(self, sites: int) -> np.ndarray:
+        """Mean square of the newest step's forward samples: float64[sites], NaN where not seen."""
+        out = np.full(sites + 1, np.nan)
+        if self._closed:
+            row = self._closed[-1][0]
+            for slab in self.slabs.values():
+                if slab.kind.mode == "train" and not slab.kind.gradient:
+                    slab.energy(row, out)
+        return out[:-1]
+
+    def close(self, step: int, keep: bool) -> bool:
+        """End a step; whether it is time to settle."""
+        self._closed.append((self.row, step, keep))
+        self.row = (self.row + 1) % RING
+        self.generation += 1
+        self.turn = (self.generation + self.generation // TURNS) % TURNS
+        return len(self._closed) == RING
+
+    def keep(self) -> None:
+        """Keep the whole samples of the step that was closed last."""
+        if self._closed:
+            self._closed[-1] = (*self._closed[-1][:2], True)
+
+    @property
+    def waiting(self) -> int:
+        """Steps that are closed and not settled."""
+        return len(self._closed)
+
+    def settle(self, course: Course) -> None:
+        """Measure the closed steps. Gradients are seen in turns, and always kept."""
+        if not self._closed:
+            return
+        rows, steps, kept = (list(column) for column in zip(*self._closed, strict=True))
+        for slab in self.slabs.values():
+            always = slab.kind.gradient or slab.kind.mode == "eval"
+            share = np.array(kept) | always
+            self.crowded |= slab.settle(rows, np.array(steps), share, course)
+        self._closed.clear()
+        if not any(f[self.row] for slab in self.slabs.values() for f in slab.fresh):
+            self.row = 0
+
+    def settle_evaluation(self, step: int) -> None:
+        """Keep what an evaluation after ``step`` left."""
+        for slab in self.slabs.values():
+            if slab.kind.mode == "eval":
+                slab.settle([self.row], np.array([step]), np.ones(1, bool), None)
+
     def tidy(self) -> None:
-        """Slabs without spare columns; when no row is filled."""
+        """Slabs without spare places; when nothing is kept."""
         if self.changed:
             for kind, slab in list(self.slabs.items()):
                 slab.trim()
@@ -249,11 +406,11 @@ class Shop:
 
 
 class Tap:
-    """A site's samples: where the next goes, and of which steps the earlier ones are."""
+    """A site's sample: where the next goes."""
 
     __slots__ = (
-        "activation", "axis", "calls", "column", "generation", "generations", "place", "plan",
-        "row", "shop", "site", "slab", "slots", "wish",
+        "activation", "axis", "calls", "column", "first", "fresh", "generation", "geometry",
+        "place", "plan", "shop", "site", "slab", "slots", "tiny", "wish",
     )  # fmt: skip
 
     def __init__(self, shop: Shop, site: Site, axis: int | str, activation: str = "") -> None:
@@ -261,115 +418,94 @@ class Tap:
         self.column = -1  # given out by the monitor after the step
         self.plan: Plan | None = None
         self.slab: Slab | None = None
-        self.slots: Sequence[Tensor] = ()
-        self.place = self.row = self.calls = 0
+        self.slots: list[list[np.ndarray]] = []  # per call and row
+        self.first: list[np.ndarray] = []  # those of the first call
+        self.fresh: list[list[int]] = []
+        self.place = self.calls = 0
+        self.geometry = (0, 0)  # positions and units of the slot
         self.wish = (0, 0)  # most positions that a tensor could fill, at so many units
+        self.tiny = 0.0
         self.generation = -1
-        self.generations: list[int] = []
 
-    def record(self, tensor: Tensor, generation: int) -> None:
-        """Gather a sample of ``tensor`` into the next slot.
+    def record(self, tensor: Tensor) -> None:
+        """Gather a sample of ``tensor`` into the slot of this step.
 
-        Cost: 3 µs where the values are in the cache, 8 to 50 where they are not.
+        Cost: 3 µs where code and values are in the cache, 7 where they are not.
         """
         plan = self.plan
-        if (
-            plan is None
-            or plan.shape != tensor.shape
-            or not (tensor.is_contiguous() if plan.contiguous else plan.stride == tensor.stride())
-        ):
+        if plan is None or not plan.fits(tensor):
+            tensor = tensor.detach().resolve_neg()
             plan = self._replan(tensor)
             if plan is None:
                 return
-        if self.generation == generation:
-            row = self._again()
-            if row < 0:
-                return
-        else:
-            self.generation = generation
-            self.calls = 1
-            row = self._next()
-            if row < 0:
-                return
-        turn = (generation + self.calls) % TURNS
-        index = plan.index[turn]
-        slab = self.slab
-        assert slab is not None
-        if index is None:
-            index = plan.build(turn, self.shop.fraction(*slab.kind[:2], turn, plan.block))
-        # .data is the cheapest alias without a graph. It is only read.
-        flat = tensor.data
-        flat = flat.view(-1) if plan.contiguous else flat.as_strided(plan.span, (1,))
-        try:
-            if slab.direct:
-                torch.index_select(flat, 0, index, out=self.slots[row])
-            else:
-                self.slots[row].copy_(torch.index_select(flat, 0, index))
-        except RuntimeError:
-            if slab.kind.dtype == tensor.dtype and slab.kind.device == tensor.device:
-                raise
-            self.leave()  # its type or device changed: from the next call on, elsewhere
+        shop = self.shop
+        if self.generation == shop.generation:
+            self._record_again(tensor, plan)
             return
-        if row == self.row:
-            self.row = row + 1
-            self.generations.append(generation)
+        row = shop.row
+        plan.read(tensor, shop.turn, self.first[row])
+        self.generation = shop.generation
+        self.calls = 1
+        self.fresh[row].append(self.place)
+
+    def enrol(self, column: int) -> None:
+        """The monitor gave out a column."""
+        self.column = column
+        if self.slab is not None:
+            self.slab.columns[self.place] = column
 
     def leave(self) -> None:
-        """Give up the slab, and what this site recorded in it since the last take."""
+        """Give up the slab, and what this site left there since the last take."""
+        if self.slab is not None:
+            self.slab.columns[self.place] = -1
         self.plan = self.slab = None
         self.generation = -1
-        self.row = 0
-        self.generations.clear()
         self.shop.changed = True
 
     def settle(self) -> None:
-        """Look for a larger slab where the first tensors were too small; after a take."""
-        if self.slab is not None and self.wish[0] > self.slab.kind.positions:
-            self.leave()
+        """Look for another slab where this one does not suit any more; after a take."""
+        if self.slab is not None:
+            small = self.wish[0] > self.geometry[0]  # the first tensors were
+            if small or self.slab.kind.mode != self.site.mode:
+                self.leave()
 
-    def _next(self) -> int:
-        row = self.row
-        if row + CALLS >= ROWS:
-            self.shop.crowded = True
-        if row >= len(self.slots):
-            assert self.slab is not None
-            if not self.slab.grow():
-                return -1
-        return row
-
-    def _again(self) -> int:
-        """Slot of a further call in the same step: a new one, or by chance a used one."""
+    def _record_again(self, tensor: Tensor, plan: Plan) -> None:
+        """A further call in the same step: into a new slot, or by chance into a used one."""
+        shop, slab = self.shop, self.slab
+        assert slab is not None
         self.calls += 1
+        call = self.calls - 1
+        if call >= CALLS:
+            call = int(shop.random.random() * self.calls)
+            if call >= CALLS:
+                return
+        elif call >= len(self.slots):
+            slab.deepen()
+        plan.read(tensor, (shop.turn + self.calls) % TURNS, self.slots[call][shop.row])
         if self.calls <= CALLS:
-            return self._next()
-        drawn = int(self.shop.random.random() * self.calls)
-        return self.row - CALLS + drawn if drawn < CALLS <= self.row else -1
+            slab.fresh[call][shop.row].append(self.place)
 
     def _replan(self, tensor: Tensor) -> Plan | None:
         if tensor.numel() == 0:
             return None
         refuse(tensor)
-        if self.slab is not None:
-            kind = self.slab.kind
-            if kind.dtype != tensor.dtype or kind.device != tensor.device:
-                self.leave()
+        wide = tensor.dtype == torch.float64
+        if self.slab is not None and self.slab.kind.wide != wide:
+            self.leave()
         axis = axis_of(self.axis, tensor)
         positions, units = geometry(tensor.shape, axis)
         if self.slab is None:
             if units == self.wish[1]:
                 positions = max(positions, self.wish[0])
-            self.wish = (positions, units)
-            self.slab = self.shop.slab(
-                Kind(
-                    positions, units, self.activation,
-                    self.site.tensor, self.site.mode, tensor.dtype, tensor.device,
-                )
-            )  # fmt: skip
+            self.wish = self.geometry = positions, units
+            gradient, mode = self.site.tensor == "gradient", self.site.mode
+            self.slab = self.shop.slab(Kind(positions * units, gradient, mode, wide))
             self.slab.add(self)
-        kind = self.slab.kind
         if units == self.wish[1] and positions > self.wish[0]:
             self.wish = (positions, units)
-        self.plan = self.shop.plan(tensor, axis, kind.positions, kind.units)
+        if tensor.dtype.itemsize < 4:
+            self.tiny = float(torch.finfo(tensor.dtype).tiny)
+        self.plan = self.shop.plan(tensor, axis, self.geometry)
         return self.plan
 
 
@@ -381,7 +517,11 @@ def refuse(tensor: Tensor) -> None:
         raise Unseeable(f"its layout is {tensor.layout}, and only dense tensors are sampled")
     if tensor.is_meta:
         raise Unseeable("it is on the meta device and holds no values")
+    if not tensor.is_cpu:
+        raise Unseeable(f"it lies on {tensor.device}, and only this machine's memory is sampled")
     if tensor.is_quantized:
         raise Unseeable("it is quantized")
     if tensor.dim() == 0:
         raise Unseeable("it is a single number, which has no distribution")
+    if tensor.dtype not in RAW:
+        raise Unseeable(f"its type is {tensor.dtype}, and only 16, 32 and 64 bits are sampled")

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter_ns as clock
 from typing import Any
@@ -20,6 +20,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from shiftwatch.course import Course
 from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import ForwardHook, InputHook
@@ -31,10 +32,13 @@ from shiftwatch.records import INPUT, TENSORS, Event, Layer, Site
 from shiftwatch.source import Batch, Group
 
 # What is seen how often. Outputs, inputs, weights and updates: at every watched step.
-#: Gradients: every site in the first GRADIENTS_ALL watched steps …
-GRADIENTS_ALL = 8
-#: … then each site every GRADIENT_TURN-th step, a different share of the sites each step.
-GRADIENT_TURN = 4
+#: Gradients: in the first GRADIENTS_ALL watched steps and then in every GRADIENT_TURN-th, all
+#: together. (A few layers in every step cost four times as much: each time, the code that
+#: reads them has to come from memory first.)
+GRADIENTS_ALL = GRADIENT_TURN = 8
+#: Whole samples, for histograms and single units: of every step until the first number of
+#: watched steps, then of every second, then of every fourth.
+YOUNG, SETTLED = 64, 256
 #: Forward passes per mode from which parents are read.
 TRACED = 2
 #: Steps after which a layer that was never called is named.
@@ -59,6 +63,8 @@ class TorchSource:
         armed: whether the present step is watched; hooks look at nothing else where not.
         generation: number of the present step, counted by the source itself.
         spent: nanoseconds in hooks since the last :meth:`seconds`.
+        calm: whether a hook has nothing to find out but values; in evaluation, in training.
+        follows: whether gradients are sampled in this step.
     """
 
     def __init__(
@@ -72,16 +78,19 @@ class TorchSource:
         self.closed = False
         self.generation = 0
         self.spent = 0
+        self.calm = (False, False)
         kinds = set(tensors)
         self.outputs, self.inputs = "output" in kinds, "input" in kinds
         self._gradients = "gradient" in kinds
-        self._turn, self._all = 0, True
+        self.follows = self._gradients
         self._shop = Shop()
         self._columns = 0
         self._taps: list[Tap] = []
         self._new: list[Tap] = []  # without a column yet
         self._told: dict[str, Layer] = {}
-        self.seen = np.zeros(0, bool)
+        self._course = Course()
+        self._energy = np.zeros(0)
+        self._stride = 1
         # --- the graph
         self.tracing = True
         self.headless = ""  # first layer, where the model's own forward is never called
@@ -93,7 +102,7 @@ class TorchSource:
         self._forwards = {True: False, False: False}
         self._grad_forward = False
         self._batch_size = 0
-        self._steps: dict[int, int] = {}  # generation to step, since the last take
+        self._steps: list[int] = []  # watched since the last take
         self._last_step = -1
         self._rates: list[float] = []
         self._sizes: list[int] = []
@@ -110,7 +119,12 @@ class TorchSource:
         self.layers = dict(found)
         self._hooks = [
             ForwardHook(
-                self, name, module, i, modules.units_axis(module), modules.activation(module)
+                self,
+                name,
+                module,
+                i,
+                modules.units_axis(module),
+                modules.activation(module),
             )
             for i, (name, module) in enumerate(found)
         ]
@@ -143,10 +157,6 @@ class TorchSource:
         """Whether a forward pass counts as training, by the mode of the whole model."""
         return self.root.training or (self._eval_trains and torch.is_grad_enabled())
 
-    def follows(self, order: int) -> bool:
-        """Whether it is this layer's turn to have its gradient sampled."""
-        return self._gradients and (self._all or order % GRADIENT_TURN == self._turn)
-
     def open(self, site: Site, axis: int | str, activation: str, like: Tensor) -> Tap:
         """A tap for a site that is seen for the first time, with a tensor such as ``like``.
 
@@ -159,7 +169,7 @@ class TorchSource:
         self._new.append(tap)
         return tap
 
-    def entered(self, given: list[Tensor], training: bool) -> None:
+    def entered(self, given: Sequence[Tensor], training: bool) -> None:
         """The model's forward starts."""
         self._forwards[training] = True
         self._grad_forward |= torch.is_grad_enabled()
@@ -185,7 +195,7 @@ class TorchSource:
             hook.input_axis = axis
         known = same and (parent == INPUT or before is not None) and self.outputs
         if self.inputs and hook.weighty and not known and not hook.wants_input:
-            hook.wants_input = True
+            hook.wants_input, hook.calm = True, False
             hook.input_axis = hook.axis if hook.axis != "rank" else hook.input_axis
             if parent == INPUT and not self._graph.rooted and not self.headless:
                 self.headless = hook.name
@@ -202,6 +212,8 @@ class TorchSource:
             reason = f"sampling its {tensor} failed: {_words(error)}"
             logger.debug("in a hook of %s", layer, exc_info=error)
         dark.add(tensor)
+        for hook in self._hooks:
+            hook.calm = hook.calm and not hook.dark
         with contextlib.suppress(Exception):
             self.monitor.dark(layer, f"{tensor}: {reason}" if tensor != "output" else reason)
 
@@ -260,7 +272,7 @@ class TorchSource:
     def end_step(self, step: int) -> None:
         """The optimizer step ``step`` has ended: sample the weights, close the row."""
         if self.armed:
-            self._steps[self.generation] = step
+            self._steps.append(step)
             self._stepped.append(self._did_step or not self._optimizer_seen)
             self._rates.append(self._rate)
             self._sizes.append(self._batch_size)
@@ -270,6 +282,10 @@ class TorchSource:
                 if self.strict:
                     raise
                 self.monitor.dark(f"step {step}", f"not read in full: {_words(error)}")
+            due = self._shop.close(step, self.generation % self._stride == 0)
+            self._energy = self._shop.energy(self._columns)
+            if due:
+                self._settle()
             self._next_generation()
         else:
             self._weights.skip()
@@ -280,7 +296,7 @@ class TorchSource:
     def _end_step(self, step: int) -> None:
         if self._owned:
             try:
-                self._weights.end(self.generation, self._did_step if self._optimizer_seen else None)
+                self._weights.end(self._did_step if self._optimizer_seen else None)
             except Exception as error:
                 self._weights_failed(error)
         self._look_at_rate(step)
@@ -290,64 +306,81 @@ class TorchSource:
             self._register()
         self._look_for_silent()
 
+    def _settle(self) -> None:
+        """Measure the steps that ended since the last time."""
+        if not self._shop.waiting:
+            return
+        steps = self._steps[-self._shop.waiting :]
+        self._course.begin(len(steps), self._columns)
+        self._shop.settle(self._course)
+        if self._owned:
+            try:
+                self._weights.settle(steps, self._course)
+            except Exception as error:
+                self._weights_failed(error)
+
     def _next_generation(self) -> None:
         self.generation += 1
-        self._turn = self.generation % GRADIENT_TURN
-        self._all = self.generation < GRADIENTS_ALL
+        turn = self.generation < GRADIENTS_ALL or self.generation % GRADIENT_TURN == 0
+        self.follows = self._gradients and turn
+        self._stride = 1 if self.generation < YOUNG else 2 if self.generation < SETTLED else 4
+        quiet = self.outputs and not self._eval_trains
+        self.calm = (quiet and not self._left[False], quiet and not self._left[True])
         self._forwards = {True: False, False: False}
         self._grad_forward = False
         self._batch_size = 0
 
     def energy(self) -> np.ndarray:
-        """Mean square of the newest outputs and inputs: float64[columns]; NaN where there are none.
+        """Mean square of every output and input in the newest step: see ``Source.energy``."""
+        return self._energy
 
-        ``seen`` tells apart those that are NaN because a sample was. Gradients and weights
-        that break show in the next step's outputs.
-        """
-        out = np.full(self._columns, np.nan)
-        self.seen = np.zeros(self._columns, bool)
-        for slab in self._shop.slabs.values():
-            if slab.kind.tensor != "gradient":
-                slab.energy(self.generation - 1, out, self.seen)
-        return out
+    def keep(self) -> None:
+        """Keep the whole samples of the step that just ended, whatever its turn."""
+        self._shop.keep()
+
+    @property
+    def ring(self) -> int:
+        """Steps between two takes."""
+        return RING * self._stride
 
     def take(self) -> Batch:
         """Everything recorded since the last take."""
         groups: list[Group] = []
-        steps = dict(self._steps)
+        self._settle()
         if self._last_step >= 0:  # evaluation after the last step belongs to that step
-            steps.setdefault(self.generation, self._last_step)
+            self._shop.settle_evaluation(self._last_step)
         for slab in self._shop.slabs.values():
-            slab.take(steps if slab.kind.mode == "eval" else self._steps, groups)
+            slab.take(groups)
         for tap in self._taps:
             tap.settle()
         self._shop.tidy()
         self._shop.crowded = False
-        told = self._weights.take(self._steps, groups) if self._owned else np.zeros((0, 0))
         tampered = np.full((len(self._steps), self._columns), np.nan)
-        at = self._weights.weight_columns
-        if len(told) == len(tampered) and (at >= 0).any():
-            tampered[:, at[at >= 0]] = told[:, at >= 0]
+        if self._owned:
+            told = self._weights.take(groups)
+            at = self._weights.weight_columns
+            if len(told) == len(tampered):
+                tampered[:, at[at >= 0]] = told[:, at >= 0]
         self._look_at_training()
         self._look_at_sizes()
         batch = Batch(
             groups=tuple(groups),
-            steps=np.array(list(self._steps.values()), np.int64),
+            steps=np.array(self._steps, np.int64),
             learning_rate=np.array(self._rates, np.float64),
             stepped=np.array(self._stepped, bool),
             tampered=tampered,
             batch_size=np.array(self._sizes, np.int64),
             events=tuple(self._events),
+            course=self._course.take(self._columns),
         )
-        self._steps.clear()
-        for kept in (self._rates, self._stepped, self._sizes, self._events):
+        for kept in (self._steps, self._rates, self._stepped, self._sizes, self._events):
             kept.clear()
         return batch
 
     @property
     def full(self) -> bool:
         """Whether a take is due now: samples would be lost, or a weight was tampered with."""
-        return self._shop.crowded or self._weights.row >= RING or self._weights.urgent
+        return self._shop.crowded or self._weights.urgent
 
     def seconds(self) -> float:
         """Time spent in hooks since the last call, in seconds; the monitor's calls not counted."""
@@ -437,7 +470,7 @@ class TorchSource:
             column = self.monitor.register(site, layer)
             self._columns = max(self._columns, column + 1)
             if isinstance(owner, Tap):
-                owner.column = column
+                owner.enrol(column)
             else:
                 i, moved = owner
                 (self._weights.update_columns if moved else self._weights.weight_columns)[i] = (

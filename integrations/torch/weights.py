@@ -7,18 +7,20 @@ end and the next one's start is a change that no optimizer made.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+from collections.abc import Iterator, Sequence
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shiftwatch.course import Course
 from shiftwatch.integrations.torch.modules import Watched
-from shiftwatch.integrations.torch.slab import RING
+from shiftwatch.integrations.torch.slab import RAW, RING, widened
 from shiftwatch.records import Site
-from shiftwatch.sampling import WEIGHTS, lattice
+from shiftwatch.sampling import RUN, WEIGHTS, lattice
 from shiftwatch.source import Group
 
 #: Samples as the core sees them; smaller parameters are repeated to fill them.
@@ -76,54 +78,85 @@ def owned(found: list[Watched], everything: list[Watched], whole: bool) -> list[
 
 
 class Shelf:
-    """Samples of parameters on one device, a row per step: float32[rows, parameters, values].
+    """Samples of parameters of one type in this machine's memory: float[parameters, values].
 
-    The first ``RING`` rows hold what lies after the step; ``moved`` what it changed.
+    One gather reads all of them: as places in memory counted from the parameter that lies lowest.
+    Every place read is inside a parameter that its module holds.
     """
 
-    def __init__(
-        self, members: list[int], shapes: list[tuple[int, int]], device: torch.device
-    ) -> None:
-        counts = [places * run for places, run in shapes]
-        self.members, self.shapes = members, shapes
-        self.count = np.array(counts)
-        size = (RING, len(members), WEIGHTS)
-        with torch.inference_mode(False):
-            self.after = torch.zeros(size, device=device)
-            self.moved = torch.zeros(size, device=device)
-            self.before = torch.zeros(size[1:], device=device)
-            self.last = torch.zeros(size[1:], device=device)
-            self.counts = torch.tensor(counts, dtype=torch.float32, device=device)
-        self.rows = [self._targets(self.after[r], shapes) for r in range(RING)]
-        self.start = self._targets(self.before, shapes)
-        self.sources: list[Tensor] = []
-        self.short = {
-            count: [i for i, c in enumerate(counts) if c == count]
-            for count in set(counts) - {WEIGHTS}
-        }
+    def __init__(self, members: list[int], held: list[Tensor]) -> None:
+        self.members = np.array(members, np.int64)
+        self.dtype = held[0].dtype
+        self._raw = RAW[self.dtype]
+        size = self._raw.itemsize
+        low = min(p.data_ptr() for p in held)
+        high = max(p.data_ptr() + p.numel() * size for p in held)
+        walks = []
+        self.counts = np.zeros(len(held), np.int64)
+        for i, p in enumerate(held):
+            places, stride, run = lattice(p.shape)
+            walk = (np.arange(places)[:, None] * stride + np.arange(run)).ravel()
+            self.counts[i] = walk.size
+            walks.append(np.resize(walk, WEIGHTS) + (p.data_ptr() - low) // size)
+        self._index = np.concatenate(walks).astype(np.intp)
+        self._probe = self._index.reshape(-1, WEIGHTS)[:, :RUN].ravel()
+        self._memory: Any = (ctypes.c_byte * (high - low)).from_address(low)
+        wide = np.float64 if self.dtype == torch.float64 else np.float32
+        self.before, self.after = np.zeros((2, RING, len(held), WEIGHTS), wide)
+        self.last = np.zeros((len(held), WEIGHTS), wide)  # the end of the step before
+        self.moved = np.zeros_like(self.last)  # the newest update
+        self.shapes = [p.shape for p in held]
+        self.continued = False
 
-    @staticmethod
-    def _targets(row: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
-        return [
-            line[: places * run].view(places, run)
-            for line, (places, run) in zip(row.unbind(0), shapes, strict=True)
-        ]
+    def same(self, other: Shelf) -> bool:
+        """Whether the other one holds the same values of the same parameters."""
+        return (
+            self.dtype == other.dtype
+            and np.array_equal(self.members, other.members)
+            and self.shapes == other.shapes
+        )
 
-    def spread(self, values: Tensor) -> np.ndarray:
-        """float32[rows, parameters, positions, units], short samples repeated."""
-        host: np.ndarray = values.cpu().numpy()
-        host = host.copy()
-        for count, members in self.short.items():
-            wrap = np.arange(WEIGHTS) % count
-            host[:, members] = host[:, members][:, :, wrap]
-        return host.reshape(*host.shape[:2], POSITIONS, UNITS)
+    def continues(self, other: Shelf) -> None:
+        """Take over what the other one read."""
+        self.continued = True
+        self.before, self.after = other.before, other.after
+        self.last, self.moved = other.last, other.moved
+
+    def untouched(self, last: np.ndarray) -> bool:
+        """Whether a few values of each parameter are what they were."""
+        values = np.frombuffer(self._memory, self._raw).take(self._probe)
+        return bool((widened(values, self.dtype) == last[:, :RUN].ravel()).all())
+
+    def read(self, out: np.ndarray) -> None:
+        """The values as they are now."""
+        values = np.frombuffer(self._memory, self._raw)
+        if self._raw == out.dtype:
+            values.take(self._index, out=out.reshape(-1), mode="clip")
+        else:
+            out[:] = widened(values.take(self._index), self.dtype).reshape(out.shape)
+
+
+class Step(NamedTuple):
+    """What happened to the weights in one step.
+
+    Attributes:
+        moved: whether there is an update.
+        start: whether the optimizer's start was read.
+        known: whether what lay before the step is known.
+        suspect: float64[parameters], outliers found by a scan.
+    """
+
+    moved: bool
+    start: bool
+    known: bool
+    suspect: np.ndarray
 
 
 class Weights:
-    """All parameters of a model, sampled at fixed positions.
+    """All parameters of a model, sampled at fixed places.
 
-    Cost per step: two strided copies of 512 values per parameter in one call each, and one
-    look at each parameter's address and version: about 2 µs per parameter.
+    Cost per step: two gathers of 256 values per parameter, each of all parameters at once,
+    and three looks at each parameter's address and version: 2 µs per parameter.
     """
 
     def __init__(self, listed: list[Owned], update: bool) -> None:
@@ -132,14 +165,17 @@ class Weights:
         self.weight_columns = np.full(len(listed), -1, np.int64)
         self.update_columns = np.full(len(listed), -1, np.int64)
         self.shelves: list[Shelf] = []
+        self._seen: list[Owned] = listed  # those that can be read
         self.pointers: list[int] = []
         self.versions: list[int] = []
-        self.row = 0
-        self.generations: list[int] = []
-        self.have_last = False  # whether `last` holds the end of the generation before
+        self.have_last = False  # whether the end of the step before was read
         self.have_before = False
-        self.moves: list[bool] = []  # per row, whether `moved` was written
-        self.tampered: list[np.ndarray | list[Tensor]] = []
+        self.steps: list[Step] = []  # read, and not settled yet
+        self.newest = -1  # step of `last`; -1 where nothing was read since the last take
+        self.newest_moved = -1  # step of `moved`
+        self.tampered: list[np.ndarray] = []
+        self.touched = False  # whether another hand changed a weight since the last settling
+        self._written = False  # whether it wrote to one in this step
         self.urged = 0
         self.suspect = np.zeros(len(listed))
         self.largest = np.full(len(listed), np.nan)
@@ -151,29 +187,79 @@ class Weights:
 
     def begin(self) -> None:
         """The optimizer is about to step: note where it starts."""
-        if self.have_before or self.row >= RING:
+        if self.have_before:
             return
         self._look(scan=True)
-        self.have_before = self._gather([s.start for s in self.shelves])
+        row = len(self.steps)
+        for shelf in self.shelves:
+            last = self._latest(shelf)
+            if self.have_last and row and not self._written and shelf.untouched(last):
+                shelf.before[row] = last
+            else:
+                shelf.read(shelf.before[row])
+                self.touched |= self.have_last and not _equal(shelf.before[row], last)
+        self.have_before = bool(self.shelves)
 
     def stepped(self) -> None:
         """The optimizer has stepped: changes from here on are somebody else's."""
-        self.versions = [_version(o.module._parameters.get(o.key)) for o in self.listed]
+        self.versions = [_version(o.parameter) for o in self._seen]
 
-    def end(self, generation: int, stepped: bool | None) -> None:
-        """The step is over. ``stepped`` is None where no optimizer was ever seen."""
-        if self.row >= RING:
-            return
+    def end(self, stepped: bool | None) -> None:
+        """The step is over: read.
+
+        Args:
+            stepped: whether an optimizer stepped; ``None`` where none was ever seen.
+        """
         self._look(scan=stepped is not None)  # else every change looks like somebody else's
-        row = self.row
-        if not self._gather([s.rows[row] for s in self.shelves]):
-            return
-        self._judge(row, stepped)
+        row = len(self.steps)
         for shelf in self.shelves:
-            shelf.last = shelf.after[row]
-        self.generations.append(generation)
-        self.row += 1
-        self.have_last, self.have_before = True, False
+            shelf.read(shelf.after[row])
+        unknown = stepped is None or not self.have_last or (stepped and not self.have_before)
+        moved = self.have_before or (stepped is None and self.have_last)
+        self.steps.append(Step(moved, self.have_before, not unknown, self.suspect))
+        self.suspect = np.zeros(len(self.listed))
+        self.have_last, self.have_before, self._written = True, False, False
+
+    def settle(self, steps: Sequence[int], course: Course | None) -> None:
+        """Measure what was read, and find what changed without the optimizer.
+
+        Args:
+            steps: int[rows], of what was read.
+            course: where the readings go; it has begun those steps.
+        """
+        number = len(self.steps)
+        time = np.arange(number)
+        found = np.full((number, len(self.listed)), np.nan)
+        moved = np.array([s.moved for s in self.steps], bool)
+        for shelf in self.shelves if number else ():
+            after = shelf.after[:number]
+            before = np.concatenate([shelf.last[None], after[:-1]])
+            # No optimizer: the step is all that changed. One that skipped: nothing did.
+            start = before.copy()
+            for row, step in enumerate(self.steps):
+                if step.start:
+                    start[row] = shelf.before[row]
+                if step.known:
+                    now = start[row] if step.start else after[row]
+                    found[row, shelf.members] = _relative(now, before[row])
+            weights, updates = (
+                c[shelf.members] for c in (self.weight_columns, self.update_columns)
+            )
+            _enter(course, time, weights, after)
+            if self.update and moved.any():
+                difference = after[moved] - start[moved]
+                _enter(course, time[moved], updates, difference)
+                shelf.moved = difference[-1]
+            shelf.last = after[-1].copy()
+        for row, step in enumerate(self.steps):
+            if step.known:
+                found[row] = np.fmax(found[row], step.suspect)
+            self.tampered.append(found[row])
+            self.urged += bool((found[row] > 0).any())
+            self.newest = int(steps[row])
+            self.newest_moved = self.newest if step.moved else self.newest_moved
+        self.steps.clear()
+        self.touched = False
 
     def skip(self) -> None:
         """A step went by unwatched: what the weights were is not known any more."""
@@ -185,41 +271,22 @@ class Weights:
     @property
     def urgent(self) -> bool:
         """Whether a weight was just changed by another hand, and that is not the habit here."""
-        newest = self.tampered[-1] if self.tampered else None
-        found = isinstance(newest, np.ndarray) and bool((newest > 0).any())
-        return found and self.urged <= _URGENT
+        return self.touched and self.urged < _URGENT
 
-    def take(self, steps: dict[int, int], grouped: list[Group]) -> np.ndarray:
-        """Append the samples; returns float64[rows, parameters], the tampering."""
-        rows = self.row
-        told = np.full((rows, len(self.listed)), np.nan)
-        for r, found in enumerate(self.tampered):
-            told[r] = found if isinstance(found, np.ndarray) else self._fetch(found)
-        when = np.array([steps.get(g, -1) for g in self.generations], np.int64)
-        for shelf in self.shelves if rows else ():
-            for values, columns, there in (
-                (shelf.after, self.weight_columns, np.ones(rows, bool)),
-                (shelf.moved, self.update_columns, np.array(self.moves, bool)),
+    def take(self, grouped: list[Group]) -> np.ndarray:
+        """Append the newest samples; returns float64[steps, parameters], the tampering."""
+        told = np.array(self.tampered).reshape(len(self.tampered), len(self.listed))
+        for shelf in self.shelves:
+            for values, columns, step in (
+                (shelf.last, self.weight_columns, self.newest),
+                (shelf.moved, self.update_columns, self.newest_moved),
             ):
                 at = columns[shelf.members]
                 known = at >= 0
-                if known.any() and there.any():
-                    x = shelf.spread(values[:rows])
-                    x = x if known.all() else x[:, known]
-                    x = x if there.all() else x[there]
-                    grouped.append(
-                        Group(
-                            sites=at[known],
-                            values=x,
-                            steps=np.repeat(when[there][:, None], int(known.sum()), 1),
-                        )
-                    )
-        for shelf in self.shelves:
-            if self.have_last:
-                shelf.last = shelf.last.clone()  # its row is about to be used again
-        self.row = 0
-        self.generations.clear()
-        self.moves.clear()
+                if step >= 0 and known.any():
+                    x = values.reshape(1, -1, POSITIONS, UNITS)[:, known]
+                    grouped.append(Group(at[known], x, np.full((1, len(x[0])), step)))
+        self.newest = self.newest_moved = -1
         self.tampered.clear()
         return told
 
@@ -237,90 +304,55 @@ class Weights:
 
     # --- private -----------------------------------------------------------------------------
 
-    def _gather(self, targets: list[list[Tensor]]) -> bool:
-        with torch.no_grad():
-            for shelf, target in zip(self.shelves, targets, strict=True):
-                torch._foreach_copy_(target, shelf.sources)
-        return bool(self.shelves)
+    def _latest(self, shelf: Shelf) -> np.ndarray:
+        """What was read at the end of the step before."""
+        return shelf.after[len(self.steps) - 1] if self.steps else shelf.last
 
     def _look(self, scan: bool) -> None:
         """Where the parameters lie, and which were written to.
 
         Samples are laid out anew where a parameter was replaced, moved or resized.
         """
-        held = [o.module._parameters.get(o.key) for o in self.listed]
-        pointers = [_pointer(p) for p in held]
+        try:
+            held = [o.module._parameters[o.key] for o in self._seen]
+            pointers = [p.data_ptr() for p in held]  # type: ignore[union-attr]
+            versions = [p._version for p in held]  # type: ignore[union-attr]
+        except (AttributeError, KeyError, RuntimeError):  # gone, or of another type
+            pointers, versions = [-1], []
         if pointers != self.pointers:
             self._lay_out()
-            self.pointers = pointers
-        versions = [_version(p) for p in held]
-        if scan and self.versions and versions != self.versions:
+            found = [o.parameter for o in self._seen]
+            self.pointers = [_pointer(p) for p in found]
+            versions = [_version(p) for p in found]
+        if scan and len(versions) == len(self.versions) and versions != self.versions:
             self._scan(versions)
         self.versions = versions
 
     def _lay_out(self) -> None:
-        """Samples of every parameter where it lies now, on the device where it lies."""
+        """Samples of every parameter where it lies now."""
         self.dark, self.fresh = {}, True
-        shelves_at: dict[torch.device, tuple[list[int], list[tuple[int, int]], list[Tensor]]] = {}
+        alike: dict[torch.dtype, tuple[list[int], list[Tensor]]] = {}
         for i, own in enumerate(self.listed):
             p = own.parameter
             reason = _unsampled(p)
             if p is None or reason:
                 self.dark[i] = reason
                 continue
-            places, stride, run = lattice(p.shape)
-            members, shapes, sources = shelves_at.setdefault(p.device, ([], [], []))
+            members, held = alike.setdefault(p.dtype, ([], []))
             members.append(i)
-            shapes.append((places, run))
-            sources.append(p.data.as_strided((places, run), (stride, 1)))
-        old = {tuple(s.members): s for s in self.shelves}
-        shelves = []
-        for device, (members, shapes, sources) in shelves_at.items():
-            shelf = old.get(tuple(members))
-            if shelf is None or shelf.before.device != device or shelf.shapes != shapes:
-                shelf = Shelf(members, shapes, device)
-                self._restart()
-            shelf.sources = sources
-            shelves.append(shelf)
-        self.shelves = shelves
-
-    def _restart(self) -> None:
-        self.row = 0
-        self.generations.clear()
-        self.moves.clear()
-        self.tampered.clear()
-        self.have_last = self.have_before = False
-
-    def _judge(self, row: int, stepped: bool | None) -> None:
-        """The update of this step, and what changed without one."""
-        told: list[Tensor] = []
-        with torch.no_grad():
-            for shelf in self.shelves:
-                after, start = shelf.after[row], shelf.before
-                if not self.have_before:
-                    # No optimizer: the step is all that changed. One that skipped: nothing did.
-                    start = shelf.last if stepped is None and self.have_last else after
-                if self.update:
-                    torch.sub(after, start, out=shelf.moved[row])
-                now = shelf.before if self.have_before else after
-                told.append(_relative(now, shelf.last))
-        moved = self.have_before or (stepped is None and self.have_last)
-        self.moves.append(moved)
-        if stepped is None or not self.have_last or (stepped and not self.have_before):
-            self.tampered.append(np.full(len(self.listed), np.nan))
-        elif all(s.before.device.type == "cpu" for s in self.shelves):
-            found = np.fmax(self._fetch(told), self.suspect)
-            self.tampered.append(found)
-            self.urged += bool((found > 0).any())
-        else:
-            self.tampered.append(told)
-        self.suspect[:] = 0.0
-
-    def _fetch(self, told: list[Tensor]) -> np.ndarray:
-        found = np.full(len(self.listed), np.nan)
-        for shelf, values in zip(self.shelves, told, strict=True):
-            found[shelf.members] = values.cpu().numpy()
-        return found
+            held.append(p.detach())
+        self._seen = [o for i, o in enumerate(self.listed) if i not in self.dark]
+        old, self.shelves = self.shelves, []
+        for members, held in alike.values():
+            shelf = Shelf(members, held)
+            same = [s for s in old if s.same(shelf)]
+            if same:  # moved, for example by a device or a swap: the values go on
+                shelf.continues(same[0])
+            self.shelves.append(shelf)
+        if len(old) != len(self.shelves) or not all(s.continued for s in self.shelves):
+            self.have_last = self.have_before = False
+            self.newest = self.newest_moved = -1
+            self.steps = [Step(False, False, False, s.suspect) for s in self.steps]
 
     def _scan(self, versions: list[int]) -> None:
         """Read in full what somebody wrote to in place: one element is easily missed.
@@ -328,11 +360,14 @@ class Weights:
         A write through ``.data`` leaves no version behind and is seen in the sample or not
         at all.
         """
-        for i, (now, then) in enumerate(zip(versions, self.versions, strict=True)):
-            if now != then and i not in self.dark:
+        self._written = True
+        seen = [i for i in range(len(self.listed)) if i not in self.dark]
+        for i, now, then in zip(seen, versions, self.versions, strict=True):
+            if now != then:
                 self.scans[i] += 1
                 if self.scans[i] <= _PATIENCE or self.scans[i] % _SELDOM == 0:
                     self.suspect[i] = max(self.suspect[i], self._outlier(i))
+                    self.touched |= bool(self.suspect[i] > 0)
 
     def _outlier(self, i: int) -> float:
         """Relative size of an outlier that was not there before; 0 if there is none."""
@@ -342,10 +377,10 @@ class Weights:
             return 0.0
         with torch.no_grad():
             largest = float(p.detach().abs().max())
-            sample = shelf.last[shelf.members.index(i)]
-            sample = sample[: int(shelf.counts[shelf.members.index(i)])].cpu().abs()
-            usual = float(torch.quantile(sample, 0.999))
-            size = float((sample**2).mean().sqrt())
+            at = int(np.flatnonzero(shelf.members == i)[0])
+            sample = np.abs(self._latest(shelf)[at, : shelf.counts[at]])
+        usual = float(np.quantile(sample, 0.999))
+        size = float(np.sqrt(np.mean(np.square(sample, dtype=np.float64))))
         before, self.largest[i] = self.largest[i], largest
         if not np.isfinite(largest):
             return float("inf") if np.isfinite(usual) else 0.0
@@ -355,17 +390,33 @@ class Weights:
         return largest / (np.sqrt(p.numel()) * size) if size else 1.0
 
 
-def _relative(now: Tensor, last: Tensor) -> Tensor:
+def _enter(
+    course: Course | None, time: np.ndarray, columns: np.ndarray, values: np.ndarray
+) -> None:
+    """Put values [rows, parameters, values] into the course."""
+    if course is not None:
+        lines = values.reshape(-1, WEIGHTS)
+        course.add(np.repeat(time, len(columns)), np.tile(columns, len(time)), lines)
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _relative(now: np.ndarray, last: np.ndarray) -> np.ndarray:
     """Rms of the change over rms of the weight, per parameter; 0 where nothing changed."""
-    if now.device.type == "cpu" and torch.equal(now, last):
-        return torch.zeros(len(now))
-    change = torch.linalg.vector_norm(now - last, dim=1)
-    size = torch.linalg.vector_norm(last, dim=1)
-    size = torch.where(size > 0, size, torch.linalg.vector_norm(now, dim=1))
-    relative = change / size.clamp_min(torch.finfo(size.dtype).tiny)
+    relative = np.zeros(len(now))
+    if np.array_equal(now, last):
+        return relative
     # NaN weights: equal ones are unchanged ones, new ones are as changed as can be.
-    same = ((now == last) | (now.isnan() & last.isnan())).all(1)
-    return torch.where(same, 0.0, torch.where(relative.isnan(), float("inf"), relative))
+    same = ((now == last) | (np.isnan(now) & np.isnan(last))).all(1)
+    a, b = now[~same].astype(np.float64), last[~same].astype(np.float64)
+    with np.errstate(all="ignore"):
+        change, size = np.linalg.norm(a - b, axis=1), np.linalg.norm(b, axis=1)
+        size = np.where(size > 0, size, np.linalg.norm(a, axis=1))
+        ratio = change / np.maximum(size, np.finfo(np.float64).tiny)
+    relative[~same] = np.where(np.isnan(ratio), np.inf, ratio)
+    return relative
 
 
 def _version(parameter: Tensor | None) -> int:
@@ -384,8 +435,10 @@ def _unsampled(p: Tensor | None) -> str:
         return "the module has no such parameter any more"
     if type(p) not in (Tensor, nn.Parameter):
         return f"it is a {type(p).__name__}"
-    if p.layout != torch.strided or p.is_meta or not p.is_floating_point() or not p.numel():
+    if p.layout != torch.strided or p.dtype not in RAW or not p.is_cpu or not p.data_ptr():
         return f"a {p.dtype} tensor of layout {p.layout} on {p.device} holds no plain values"
+    if p.data_ptr() % p.dtype.itemsize:
+        return "its values do not lie at whole addresses"
     expected = 1
     for stride, size in sorted(zip(p.stride(), p.shape, strict=True)):
         if size > 1:

@@ -171,8 +171,9 @@ def _began(place: int, mine: np.ndarray, evidence: Evidence) -> int:
     units = evidence.units
     part = slice(units.starts[place], units.starts[place + 1])
     silent, count = units.silent[part], units.count[part]
-    seen = evidence.frame.count[:, mine[place]]
-    per_step = seen[seen > 0].mean() / max(part.stop - part.start, 1)
+    steps = max(evidence.frame.steps.size, 1)
+    seen = float(evidence.summary.count[mine[place]]) / steps
+    per_step = seen / max(part.stop - part.start, 1)
     lately = silent[(silent > 0) & (silent < count)]
     typical = float(np.median(lately)) if lately.size else float(silent.max(initial=0))
     last = int(evidence.frame.steps[-1])
