@@ -72,6 +72,7 @@ class ShiftWatch(Callback):
         rules: who judges; by default all rules.
         metrics: own metrics, name to function.
         reporters: callables of one report, beside the trainer's loggers.
+        exact: layers whose outputs are counted in full, see ``watch``.
         probe: a batch of inputs that stays the same, see ``watch``.
         strict: re-raise errors inside shiftwatch instead of logging them.
         stop_on: end the training, in order, at the first alert of this severity or worse.
@@ -100,6 +101,7 @@ class ShiftWatch(Callback):
         rules: Sequence[Judge] | None = None,
         metrics: Mapping[str, Callable[..., Any]] | None = None,
         reporters: Sequence[Callable[[Report], object]] = (),
+        exact: Any = None,
         probe: Any = None,
         strict: bool = False,
         stop_on: Literal["warning", "critical"] | None = None,
@@ -111,8 +113,8 @@ class ShiftWatch(Callback):
         self.strict = strict
         options = {
             "layers": layers, "tensors": tensors, "every": every, "budget": budget,
-            "reference": reference, "rules": rules, "metrics": metrics, "probe": probe,
-            "strict": strict,
+            "reference": reference, "rules": rules, "metrics": metrics, "exact": exact,
+            "probe": probe, "strict": strict,
         }  # fmt: skip
         self._options = {name: v for name, v in options.items() if v is not None}
         self._monitor: Monitor | None = None

@@ -61,6 +61,8 @@ class Incidents:
         active: np.ndarray,
         context: str = "",
         hurry: bool = False,
+        hold: bool = False,
+        remark: str = "",
     ) -> tuple[list[Alert], list[Incident]]:
         """Alerts to raise, and incidents that are new or changed.
 
@@ -72,6 +74,8 @@ class Incidents:
             context: what the run did lately that may explain it, for the advice.
             hurry: a shift waits to be confirmed by the next step. A consequence that is
                 seen before its cause is held back until then.
+            hold: what is not finite is about to be looked at in full: wait for that.
+            remark: what a full look saw that found no cause, for what waited for it.
         """
         changed: dict[int, Incident] = {}
         alerts: list[Alert] = []
@@ -80,8 +84,15 @@ class Incidents:
             self._alert(f, sites, Incident(0, _home(f, sites), f.step, step, "info", ()), step, "")
             for f in asides
         ]
-        serious = [*self._waiting, *(f for f in firings if f.severity != "info")]
+        waited = [_remarked(f, remark) for f in self._waiting]
+        serious = [*waited, *(f for f in firings if f.severity != "info")]
         self._waiting = []
+        if hold and any(f.kind == "nonfinite" for f in serious):
+            if self._open is None:
+                self._waiting = serious
+                return alerts, []
+            self._waiting = [f for f in serious if f.kind == "nonfinite"]
+            serious = [f for f in serious if f.kind != "nonfinite"]
         if hurry and self._open is None and all(_place(f) == _LATE for f in serious):
             self._waiting = serious
             return alerts, []
@@ -119,7 +130,7 @@ class Incidents:
         assert self._open is not None
         group = self._open
         incident = group.incident
-        firings.sort(key=lambda f: (_moment(f), _course(f, sites), -f.score))
+        firings.sort(key=lambda f: (_moment(f), not f.origin, _course(f, sites), -f.score))
         alerts, followers = [], set(incident.followers)
         for firing in firings:
             site = sites.all[firing.column]
@@ -243,6 +254,9 @@ def find_origin(firings: Sequence[Firing], sites: Sites, drift: Drift) -> tuple[
         The layer's name (``"<input>"`` for a data fault), and ``True`` where the first sign
         is an update out of line in at least half of all layers with weights.
     """
+    known = [f for f in firings if f.origin]
+    if known:
+        return min(known, key=_moment).origin, False
     first = min(_moment(f) for f in firings)
     lead = [f for f in firings if _moment(f) < first + 0.2]
     moves = drift.at(int(np.floor(first + 0.3)))
@@ -308,8 +322,17 @@ def _entering(layer: str, sites: Sites, out: dict[str, float], into: dict[str, f
     return max((into.get(p, 0.0) if p == INPUT else out.get(p, 0.0) for p in parents), default=0.0)
 
 
+def _remarked(firing: Firing, remark: str) -> Firing:
+    """A firing that waited for a full look, with what came of it."""
+    if not remark or firing.kind != "nonfinite":
+        return firing
+    return firing._replace(text=f"{firing.text}; {remark}")
+
+
 def _home(firing: Firing, sites: Sites, out: dict[str, float] | None = None) -> str:
     """The layer whose parameters or operation a firing is about."""
+    if firing.origin:
+        return firing.origin
     site = sites.all[firing.column]
     if site.layer == INPUT:
         return INPUT

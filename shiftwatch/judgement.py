@@ -6,7 +6,7 @@ Its state is plain arrays; the same batches in the same order give the same aler
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from shiftwatch.references import First, Previous, Reference
 from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, grown
 from shiftwatch.rules.response import ResponseState
 from shiftwatch.sites import Sites
-from shiftwatch.source import Batch
+from shiftwatch.source import Batch, Census
 from shiftwatch.statistics.dead_fraction import dead_share
 from shiftwatch.summaries import Summary
 from shiftwatch.window import Window
@@ -153,10 +153,12 @@ class Judgement:
         self._events = [e for e in (*self._events, *batch.events) if e.step > last - 64]
         firings, active, drift, hurry = self._ask(evidence)
         alerts, incidents = self._incidents.update(
-            firings, self.sites, drift, last, active, self._context(firings), hurry
-        )
+            firings, self.sites, drift, last, active, self._context(firings), hurry,
+            hold=batch.coming, remark=next((s.remark for s in batch.sweeps if s.remark), ""),
+        )  # fmt: skip
         self._kept = self.reference.keep(self._kept, summary)
         self._before = Previous().keep(self._before, summary)
+        values = counted(values, batch.censuses, summary.bounded)
         window = Window(int(batch.steps[0]), last, summary, values, losses, overhead)
         return Judged(window, tuple(alerts), tuple(incidents), hurry)
 
@@ -269,6 +271,48 @@ class Judgement:
         self.sites.renew()
 
 
+def counted(
+    values: Mapping[str, np.ndarray], censuses: Sequence[Census], bounded: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The metrics of a window with what was counted in the place of what was estimated.
+
+    Args:
+        bounded: bool[sites], which have an activation: only these saturate and die.
+
+    Returns:
+        The same keys, and where there is a census ``exact_count``: float64[sites], the finite
+        values that were counted, NaN at sites that were sampled as always.
+    """
+    result = dict(values)
+    if not censuses:
+        return result
+    exact: dict[str, dict[int, float]] = {"exact_count": {}}
+    for c in censuses:
+        some = c.count > 0
+        exact["exact_count"][c.column] = float(c.count)
+        for key, value in {
+            "mean": c.mean,
+            "std": c.std,
+            "rms": float(np.hypot(c.mean, c.std)),
+            "zero_fraction": c.zero / c.count if some else np.nan,
+            "nonfinite": c.nonfinite / max(c.count + c.nonfinite, 1),
+            "saturation": c.flat / c.count if some else np.nan,
+            "dead_fraction": c.dead.size / c.active.size if c.active.size else np.nan,
+        }.items():
+            exact.setdefault(key, {})[c.column] = value
+    blank = np.full(len(next(iter(values.values()), ())), np.nan)
+    for key, entries in exact.items():
+        known = result.get(key, blank if key == "exact_count" else None)
+        if known is None:
+            continue
+        result[key] = known.copy()
+        for column, value in entries.items():
+            if key in ("saturation", "dead_fraction") and not bounded[column]:
+                continue
+            result[key][column] = value
+    return result
+
+
 def _above_chance(now: Summary, before: Summary) -> np.ndarray:
     """Jensen-Shannon divergence without what sampling alone makes of it: float64[sites].
 
@@ -296,10 +340,7 @@ def _widened(batch: Batch, number: int) -> Batch:
     if missing <= 0:
         return batch
     pad = np.full((batch.steps.size, missing), np.nan)
-    return Batch(
-        batch.groups, batch.steps, batch.learning_rate, batch.stepped,
-        np.concatenate([batch.tampered, pad], axis=1), batch.batch_size, batch.events,
-    )  # fmt: skip
+    return replace(batch, tampered=np.concatenate([batch.tampered, pad], axis=1))
 
 
 _GROUPS = ("moments", "tallies", "histogram")

@@ -128,6 +128,7 @@ class Monitor:
         self._weights: dict[int, np.ndarray] = {}
         self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
         self._energy = self._usual = np.zeros(0)  # mean squares; their usual change, in octaves
+        self._calm = 0  # sites that have been seen
         self._patience = 0  # steps before a soft sign counts again
         self._hurry = 0
         self._broken = False  # whether the latest loss was not finite
@@ -424,8 +425,13 @@ class Monitor:
             self._pending.append((self.steps, value, given))
             self._source.end_step(self.steps)
             broken = given and not np.isfinite(value)
-            sign = self._sign(self._source.energy()) or (broken and not self._broken)
+            sign, bad = self._sign(self._source.energy())
+            fresh = broken and not self._broken
             self._broken = broken  # news only: a loss that stays NaN is no reason to hurry
+            sign |= fresh
+            look = getattr(self._source, "look", None)
+            if look is not None:
+                look(self.steps, bad or fresh, broken)
             if sign:
                 self._hurry = _HURRY
             if self._hurry > 0:
@@ -438,7 +444,12 @@ class Monitor:
             value, given = self._loss(loss)
             if given and not np.isfinite(value):
                 self._drain()
-        self._watching = (self.steps + 1) % self._gap == 0
+                look = getattr(self._source, "look", None)
+                if look is not None and not self._broken:
+                    look(self.steps, True, True)
+                self._broken = True
+        asked = getattr(self._source, "asked", False)
+        self._watching = (self.steps + 1) % self._gap == 0 or asked
         self._source.arm(self._watching)
 
     def _loss(self, loss: Any) -> tuple[float, bool]:
@@ -451,26 +462,35 @@ class Monitor:
             self.dark("loss", f"it must be one real number; got {type(loss).__name__} ({error}).")
             return float("nan"), False
 
-    def _sign(self, energy: np.ndarray) -> bool:
-        """Whether a site's mean square jumped or is no longer finite."""
-        before = np.full(energy.size, np.nan)
-        before[: self._energy.size] = self._energy[: energy.size]
-        usual = np.full(energy.size, np.nan)
-        usual[: self._usual.size] = self._usual[: energy.size]
+    def _sign(self, energy: np.ndarray) -> tuple[bool, bool]:
+        """Whether a site's mean square jumped or is no longer finite; whether the latter."""
+        self._patience -= 1
+        if energy.size != self._energy.size:
+            more = (0, energy.size - self._energy.size)
+            self._energy = np.pad(self._energy, more, constant_values=np.nan)
+            self._usual = np.pad(self._usual, more, constant_values=np.nan)
+        before = self._energy
+        ratio = energy / before
+        calm = np.abs(ratio - 1.25) <= 0.75  # between a half and twice
+        if self._patience % RING and np.count_nonzero(calm) == self._calm > 0:
+            self._energy = energy  # as many as ever were seen, so all of them
+            return False, False
+        change = np.abs(np.log2(ratio))
+        usual, known = self._usual, np.isfinite(change)
         forward = self._sites.mask("output", "input", "weight", train=True)[: energy.size]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            change = np.abs(np.log2(energy / before))
-        self._energy = np.where(np.isnan(energy), before, energy)
-        self._usual = np.where(np.isfinite(change), np.fmax(usual, 0.0) * 0.9 + change * 0.1, usual)
+        sudden = (change > np.log2(_SIGN)) & forward
         soft = (change > np.log2(_SOFT)) & (change > _UNUSUAL * usual) & forward
         broken = np.isinf(energy) & (energy != before)  # news only: a mask stays as it is
-        self._patience -= 1
-        if ((change > np.log2(_SIGN)) & forward).any() or broken.any():
-            return True
+        self._usual = np.where(known, np.fmax(usual, 0.0) * 0.8 + change * 0.2, usual)
+        self._energy = np.where(np.isnan(energy), before, energy)
+        self._calm = int(np.count_nonzero(self._energy == self._energy))
+        bad = bool(broken.any())
+        if bad or sudden.any():
+            return True, bad
         if self._patience < 0 and self._source.ring > RING and soft.any():
             self._patience = RING
-            return True
-        return False
+            return True, False
+        return False, False
 
     def _settle(self) -> None:
         """Judge what was recorded, before the ring is full."""

@@ -95,6 +95,11 @@ class Sites:
         return np.array([bool(self.activation(s)) for s in self.all], bool)
 
     @cached_property
+    def weightless(self) -> np.ndarray:
+        """Sites of layers without parameters of their own."""
+        return np.array([not self.layers[s.layer].parameters for s in self.all], bool)
+
+    @cached_property
     def heads(self) -> np.ndarray:
         """Sites of layers that feed no other layer: there saturation is the goal."""
         fed = {parent for layer in self.layers.values() for parent in layer.parents}

@@ -9,7 +9,7 @@ import numpy as np
 
 from shiftwatch.activations import Flat
 from shiftwatch.course import Readings
-from shiftwatch.records import Event
+from shiftwatch.records import Event, Site
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,75 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """Non-finite values found by looking at every value of a tensor.
+
+    Args:
+        layer: where they began: the first whose result is not finite though what entered it is.
+        site: the tensor they were counted in, of this layer or of what it feeds directly.
+        size: values of the tensor.
+        bad: how many of them are NaN or Inf.
+        text: how many of what, where first, and what was seen beside it, for the alert.
+    """
+
+    layer: str
+    site: Site
+    size: int
+    bad: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a look at whole tensors brought, once a sign had asked for it.
+
+    Args:
+        sign: optimizer step at which the sign was seen, and the condition began.
+        step: optimizer step whose tensors were looked at, ``sign`` or the next watched one.
+        finding: the cause; ``None`` where it was not found.
+        remark: then, what was seen instead; ``""`` where that is nothing to tell.
+    """
+
+    sign: int
+    step: int
+    finding: Finding | None = None
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Census:
+    """Every value of a site over some steps, counted instead of sampled.
+
+    Args:
+        column: the site.
+        steps: how many steps.
+        count: finite values.
+        nonfinite, zero: NaN and Inf; exact zeros.
+        mean, std, low, high: of the finite values; NaN where there is none.
+        flat: finite values where the site's activation is flat.
+        active: int64[units], values of each unit that are not flat; of a site without
+            activation, those that are not zero.
+    """
+
+    column: int
+    steps: int
+    count: int
+    nonfinite: int
+    zero: int
+    mean: float
+    std: float
+    low: float
+    high: float
+    flat: int
+    active: np.ndarray
+
+    @property
+    def dead(self) -> np.ndarray:
+        """Units that were not active once: int64[any], ascending."""
+        return np.flatnonzero(self.active == 0)
+
+
+@dataclass(frozen=True)
 class Batch:
     """All that was recorded over some consecutive watched steps.
 
@@ -46,6 +115,10 @@ class Batch:
         events: what the run did on purpose.
         course: every step's readings, [T, sites], where the source took them as the steps
             ended and kept only some of the samples; ``None`` where all samples are in groups.
+        sweeps: looks at whole tensors that ended.
+        coming: whether the next watched step is looked at in full: what is known of
+            non-finite values by now will be known better then.
+        censuses: sites of which every value was counted.
     """
 
     groups: tuple[Group, ...]
@@ -56,10 +129,18 @@ class Batch:
     batch_size: np.ndarray
     events: tuple[Event, ...] = ()
     course: Readings | None = None
+    sweeps: tuple[Sweep, ...] = ()
+    coming: bool = False
+    censuses: tuple[Census, ...] = ()
 
 
 class Source(Protocol):
-    """An adapter's side of the bargain. Its calls come in this order, once per step."""
+    """An adapter's side of the bargain. Its calls come in this order, once per step.
+
+    Optional, called after ``energy``: ``look(step, sign, broken)``, whether something
+    non-finite was just seen in the samples, and whether the loss is not finite; the source
+    may then look at whole tensors, see :class:`Sweep`.
+    """
 
     def end_step(self, step: int) -> None:
         """The optimizer step ``step`` has ended: sample the weights, close the row."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -96,8 +97,14 @@ class ForwardHook(Hook):
                 side = self.train if training else self.eval
                 if side.output is not None:
                     side.output.record(output)
-                    if source.follows and training and output.requires_grad:
-                        self._follow(side, output)
+                    if training:
+                        if source.follows and output.requires_grad:
+                            self._follow(side, output)
+                        sweeper = source.sweeper
+                        if sweeper.alive and sweeper.tail is not self:
+                            sweeper.alive.append((self, "", ref(output)))
+                        else:
+                            sweeper.note(self, args, output)
                     source.spent += clock() - began
                     return
             self._see(source, args, kwargs, output)
@@ -115,6 +122,8 @@ class ForwardHook(Hook):
                 self._follow(side, output)
             return
         side.fired = True
+        if training:
+            source.sweeper.note(self, args, output)
         if source.tracing:
             source.trace(self, (args, kwargs), output, training)
         if output.__class__ is Tensor:
@@ -247,13 +256,17 @@ class InputHook(Hook):
     def _see(self, source: TorchSource, args: Any, kwargs: Any) -> None:
         training = source.training()
         taps = self.train if training else self.eval
-        if len(args) == 1 and not kwargs and args[0].__class__ is Tensor:
-            source.entered(args, training)
-            if "" in taps and source.inputs and not self.dark and args[0].is_floating_point():
-                taps[""].record(_pixels(args[0]))
+        if source.calm[training] and len(args) == 1 and not kwargs and "" in taps:
+            (tensor,) = args
+            if tensor.__class__ is Tensor and tensor.is_floating_point() and tensor.dim():
+                source.passed(len(tensor), training)
+                source.sweeper.begin((("", tensor),), training)
+                if source.inputs and not self.dark:
+                    taps[""].record(_pixels(tensor))
                 return
         given = [*tensors(args), *tensors(kwargs)]
         source.entered([t for _, t in given], training)
+        source.sweeper.begin(given, training)
         if not source.inputs or "input" in self.dark:
             return
         for path, tensor in floating(dict(given)):

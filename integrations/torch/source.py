@@ -22,10 +22,12 @@ from torch.optim.optimizer import (
 
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch import modules
+from shiftwatch.integrations.torch.census import Counters, Exact
 from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import ForwardHook, InputHook
 from shiftwatch.integrations.torch.modules import Watched
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
+from shiftwatch.integrations.torch.sweep import End, Sweeper
 from shiftwatch.integrations.torch.weights import Weights, owned
 from shiftwatch.monitor import Monitor
 from shiftwatch.records import INPUT, TENSORS, Event, Layer, Site
@@ -58,6 +60,7 @@ class TorchSource:
         tensors: which of their tensors.
         whole: whether ``found`` is the whole model.
         strict: whether an error in a hook is raised.
+        exact: what is counted in full.
 
     Attributes:
         armed: whether the present step is watched; hooks look at nothing else where not.
@@ -70,7 +73,7 @@ class TorchSource:
     def __init__(
         self, model: nn.Module, monitor: Monitor, optimizer: list[Optimizer],
         found: list[Watched], tensors: Iterable[str] = TENSORS, *,
-        whole: bool = True, strict: bool = False,
+        whole: bool = True, strict: bool = False, exact: Exact | None = None,
     ) -> None:  # fmt: skip
         self.root, self._model = modules.unwrap(model), model
         self.monitor, self.strict = monitor, strict
@@ -138,11 +141,17 @@ class TorchSource:
         self._trains: list[bool] | None = None
         self._said_silent = False
         self._handles: list[Any] = []
+        self.counters, self._exact = Counters(self, self._hooks), exact
+        self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
 
     def hook(self) -> None:
         """Attach."""
         self._handles += [h.module.register_forward_hook(h, with_kwargs=True) for h in self._hooks]
         self._handles.append(self.root.register_forward_pre_hook(self._input, with_kwargs=True))
+        if self._exact is not None:
+            names = self.counters.always(self._exact)
+            self._tell("exact", f"{len(names)} layers' outputs are counted in full", 0)
+        self._handles.append(self.root.register_forward_hook(End(self)))
         self._handles.append(register_optimizer_step_pre_hook(self._before))
         self._handles.append(register_optimizer_step_post_hook(self._after))
         for name in modules.uncalled(Watched(h.name, h.module) for h in self._hooks):
@@ -177,6 +186,14 @@ class TorchSource:
             self._batch_size = next((t.shape[0] for t in given if t.dim()), self._batch_size)
         if self.tracing and self._may_trace(training) and not self._graph.begin(given):
             self.tracing = False
+
+    def passed(self, samples: int, training: bool) -> None:
+        """The model's forward starts, and nothing is to be found out from it."""
+        self._forwards[training] = True
+        if torch.is_grad_enabled():
+            self._grad_forward = True
+        if training or not self._batch_size:
+            self._batch_size = samples
 
     def trace(self, hook: ForwardHook, given: Any, output: Any, training: bool) -> None:
         """Note who feeds this layer, and with it where its units lie and what input to watch."""
@@ -229,6 +246,7 @@ class TorchSource:
             self._rate = rate if math.isnan(self._rate) else max(self._rate, rate)
             if self._owned:
                 self._weights.begin()
+            self.sweeper.before()
         except Exception as error:
             self._weights_failed(error)
         self.spent += clock() - began
@@ -274,6 +292,7 @@ class TorchSource:
         if self.armed:
             self._steps.append(step)
             self._stepped.append(self._did_step or not self._optimizer_seen)
+            self.sweeper.stepped = self._did_step if self._optimizer_seen else None
             self._rates.append(self._rate)
             self._sizes.append(self._batch_size)
             try:
@@ -343,6 +362,16 @@ class TorchSource:
         """Steps between two takes."""
         return RING * self._stride
 
+    def look(self, step: int, sign: bool, broken: bool) -> None:
+        """The step has been judged at first sight; see :class:`shiftwatch.source.Source`."""
+        self.sweeper.look(step, sign, broken)
+        self.counters.end()
+
+    @property
+    def asked(self) -> bool:
+        """Whether the coming step must be watched: it is to be looked at in full."""
+        return self.sweeper.asked or self.counters.asked
+
     def take(self) -> Batch:
         """Everything recorded since the last take."""
         groups: list[Group] = []
@@ -372,6 +401,9 @@ class TorchSource:
             batch_size=np.array(self._sizes, np.int64),
             events=tuple(self._events),
             course=self._course.take(self._columns),
+            sweeps=self.sweeper.take(),
+            coming=self.sweeper.asked,
+            censuses=self.counters.take(),
         )
         for kept in (self._steps, self._rates, self._stepped, self._sizes, self._events):
             kept.clear()
@@ -380,7 +412,8 @@ class TorchSource:
     @property
     def full(self) -> bool:
         """Whether a take is due now: samples would be lost, or a weight was tampered with."""
-        return self._shop.crowded or self._weights.urgent
+        busy = self._shop.crowded or self._weights.urgent
+        return busy or self.sweeper.ready or self.counters.ready
 
     def seconds(self) -> float:
         """Time spent in hooks since the last call, in seconds; the monitor's calls not counted."""
@@ -390,6 +423,8 @@ class TorchSource:
     def close(self) -> None:
         """Hooks off, model and samples let go. May be called twice."""
         self.closed, self.armed = True, False
+        self.sweeper.close()
+        self.counters.close()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from shiftwatch.integrations.torch import modules
+from shiftwatch.integrations.torch.census import Exact, wanted
 from shiftwatch.integrations.torch.modules import Layers
 from shiftwatch.integrations.torch.source import TorchSource
 from shiftwatch.monitor import Monitor
@@ -31,6 +32,7 @@ def watch(
     rules: Sequence[Any] | None = None,
     metrics: Mapping[str, Callable[..., np.ndarray]] | None = None,
     reporters: Sequence[Callable[[Report], Any]] = (),
+    exact: Exact | Layers = None,
     probe: Any = None,
     strict: bool = False,
 ) -> Monitor:
@@ -52,6 +54,11 @@ def watch(
         every: watch every n-th step.
         budget: share of the step time to stay under, such as 0.01.
         reference, rules, metrics, reporters: see :class:`shiftwatch.Monitor`.
+        exact: layers whose outputs are counted in full instead of sampled, chosen as by
+            ``layers``, or an :class:`Exact` with ``every=``. In the history, their mean, std,
+            rms, zero, non-finite, saturated and dead shares are then exact, over the steps
+            that were counted, and ``exact_count`` says over how many values; alerts are
+            judged on samples as always. About 2 ns per value on a CPU.
         probe: not available in this version.
         strict: raise errors in hooks instead of losing the site.
 
@@ -116,8 +123,9 @@ def watch(
     )
     try:
         source = TorchSource(
-            model, monitor, optimizers, chosen, kinds, whole=layers is None, strict=strict
-        )
+            model, monitor, optimizers, chosen, kinds, whole=layers is None, strict=strict,
+            exact=wanted(exact),
+        )  # fmt: skip
         source.hook()
         monitor.attach(source)
     except BaseException:

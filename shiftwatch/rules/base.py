@@ -60,6 +60,7 @@ class Firing(NamedTuple):
         value, limit: of that metric.
         text: how much, against what.
         score: strength, to rank sites that fire together.
+        origin: the layer where it began, where that is known for certain; else ``""``.
     """
 
     step: int
@@ -71,6 +72,7 @@ class Firing(NamedTuple):
     limit: float
     text: str
     score: float
+    origin: str = ""
 
 
 class Verdict(NamedTuple):

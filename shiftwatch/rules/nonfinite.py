@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shiftwatch.records import Site
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
@@ -27,8 +28,11 @@ class Nonfinite:
     """NaN or Inf in any sample.
 
     Gradients under a loss scaler overflow now and then, and the scaler skips that step: a
-    gradient counts only where the optimizer stepped all the same. A -Inf in the model's
-    input from its first step on is a mask, not a fault.
+    gradient counts only where the optimizer stepped all the same. -Inf alone is a mask, not
+    a fault: in the model's input from its first step on, and in what is passed forward, while
+    the loss is finite, from the first step on or where no parameters made it.
+
+    What the source found by looking at whole tensors goes before what samples show.
 
     Args:
         memory: steps for which the condition holds after the last non-finite value.
@@ -58,8 +62,15 @@ class Nonfinite:
         tallies = evidence.summary.tallies
         fresh = (frame.count.sum(0) > 0) | bad.any(0)
         only_minus = (tallies.neginf > 0) & (tallies.nan + tallies.posinf == 0)
-        masked = state.masked | (fresh & ~state.seen & (sites.order < 0) & only_minus)
+        broken = np.isinf(evidence.losses) | (np.isnan(evidence.losses) & evidence.given)
+        forward = sites.mask("output", "input")
+        harmless = not broken.any() and bool(evidence.given.any())
+        first = (sites.order < 0) | (forward & harmless)
+        masked = state.masked | (fresh & ~state.seen & first & only_minus)
         bad &= ~(masked & only_minus)
+        calm = ~np.logical_or.accumulate(broken)
+        passed = forward & sites.weightless & (sites.order >= 0) & only_minus
+        bad &= ~(calm[:, None] & passed)
         hit = bad.any(0)
         begins = hit & (state.until < 0)
         firings = []
@@ -85,11 +96,39 @@ class Nonfinite:
         last = int(steps[-1]) if steps.size else 0
         until = np.where(hit, last + self.memory, np.where(last >= state.until, -1, state.until))
         loss = state.loss
-        broken = np.isinf(evidence.losses) | (np.isnan(evidence.losses) & evidence.given)
+        exact = self._exact(evidence)
+        if exact:
+            until[[f.column for f in exact]] = last + self.memory
         if broken.any() and loss[0] <= 0 and not hit.any() and not (until >= 0).any():
             firings += self._loss(evidence, int(np.argmax(broken)))
+        firings += exact
         loss = np.array([self.memory if broken.any() else max(0, int(loss[0]) - steps.size)])
         return Verdict(NonfiniteState(until, masked, state.seen | fresh, loss), firings, until >= 0)
+
+    def _exact(self, evidence: Evidence) -> list[Firing]:
+        """What was found by looking at whole tensors, at the step of the sign that asked for it."""
+        firings = []
+        for sweep in evidence.batch.sweeps:
+            found = sweep.finding
+            column = _column(found.site, evidence.sites) if found is not None else None
+            if found is None or column is None:
+                continue
+            loss = found.site.tensor == "loss"
+            firings.append(
+                Firing(
+                    step=sweep.sign,
+                    column=column,
+                    kind="nonfinite",
+                    severity="critical",
+                    metric="loss" if loss else "nonfinite",
+                    value=float("nan") if loss else found.bad / max(found.size, 1),
+                    limit=0.0,
+                    text=found.text,
+                    score=2.0,
+                    origin=found.layer,
+                )
+            )
+        return firings
 
     def _loss(self, evidence: Evidence, row: int) -> list[Firing]:
         """A non-finite loss that no sample shows: reported at the last layer."""
@@ -110,3 +149,12 @@ class Nonfinite:
                 score=1.0,
             )
         ]
+
+
+def _column(site: Site, sites: Sites) -> int | None:
+    """Column of a site, or of what is watched of its layer: first what it puts out."""
+    exact = sites.column(site)
+    if exact is not None:
+        return exact
+    same = [i for i, s in enumerate(sites.all) if s.layer == site.layer and s.mode == site.mode]
+    return min(same, key=lambda i: sites.all[i].tensor != "output", default=None)
