@@ -58,15 +58,24 @@ def explain(
     known = np.isfinite(main)
     sums = np.where(known, main, 0.0).sum(1)
     total, n = state.total.copy(), int(state.n[0])
-    for t, some in enumerate(known.any(1).tolist()):
-        if n:
-            usual = _median(total[: min(n, _MEMORY)])
-            recent = total[(n - 1 - np.arange(min(n, _RECENT))) % _MEMORY]
-            if usual > 0:
-                explained[t] = max(1.0, recent.mean() / usual, recent[0] / usual)
-        if some:
-            total[n % _MEMORY] = sums[t]
-            n += 1
+    # The sums before each step of the batch, the newest last, as far back as they are known.
+    fresh = sums[known.any(1)]
+    line = np.concatenate([total[(n - 1 - np.arange(min(n, _MEMORY))[::-1]) % _MEMORY], fresh])
+    held = line.size - fresh.size
+    ends = held + np.concatenate([[0], np.cumsum(known.any(1))])[:-1]
+    if line.size:
+        table = np.concatenate([np.full(_MEMORY, np.nan), line])
+        views = np.lib.stride_tricks.sliding_window_view(table, _MEMORY)[ends]
+        usual = _medians(views, np.minimum(ends, _MEMORY))
+        recent = views[:, -_RECENT:]
+        size = np.minimum(ends, _RECENT)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(np.isnan(recent), 0.0, recent).sum(1) / size
+            ratio = np.maximum(mean, recent[:, -1]) / usual
+        explained = np.where((ends > 0) & (usual > 0), np.fmax(ratio, 1.0), 1.0)
+    for value in fresh.tolist():
+        total[n % _MEMORY] = value
+        n += 1
     newest = state.update.copy()
     newest[columns] = latest[-1]
     return ExplainedState(newest, sizes[-1], total, np.array([n])), update, explained
@@ -79,6 +88,8 @@ def _lasting(before: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.take_along_axis(table, np.maximum.accumulate(row, axis=0), 0)
 
 
-def _median(values: np.ndarray) -> float:
-    ordered = np.sort(values)
-    return float(ordered[(values.size - 1) // 2] + ordered[values.size // 2]) / 2
+def _medians(rows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Median of each row's values, of which there are so many beside NaN."""
+    ordered = np.sort(rows, axis=1)  # NaN comes last
+    row, last = np.arange(len(rows)), np.maximum(sizes - 1, 0)
+    return np.asarray((ordered[row, last // 2] + ordered[row, np.maximum(sizes // 2, 0)]) / 2)

@@ -11,7 +11,8 @@ import numpy as np
 
 from shiftwatch.activations import flat_of
 from shiftwatch.source import Batch, Group
-from shiftwatch.summaries import Activity, Block, Calls, Part, Summary, survey
+from shiftwatch.stages import Stages, finish
+from shiftwatch.summaries import Activity, Block, Calls, Part, Summary, surveying
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,17 @@ def frame(
 
     Cost: that of ``survey``.
     """
+    with np.errstate(all="ignore"):
+        return finish(framing(batch, sites, guessed, wanted))
+
+
+def framing(
+    batch: Batch,
+    sites: int,
+    guessed: Mapping[int, str] | None = None,
+    wanted: Wanted | None = None,
+) -> Stages[tuple[Frame, Summary, Activity]]:
+    """The same in stages; to be run where NumPy's warnings are off."""
     wanted = wanted or Wanted.everything(sites)
     shape = (batch.steps.size, sites)
     parts = [
@@ -90,7 +102,7 @@ def frame(
         )
         for group in _split(batch.groups, guessed or {})
     ]
-    summary, calls, activity = survey(parts, sites)
+    summary, calls, activity = yield from surveying(parts, sites)
     course = _course(batch.steps, shape, calls)
     if batch.course is not None:
         known = (

@@ -14,7 +14,7 @@ import numpy as np
 from shiftwatch.catalogue import arity, extended, metrics
 from shiftwatch.divergences.js import js_null
 from shiftwatch.explained import explain, explained_init
-from shiftwatch.frame import Wanted, frame
+from shiftwatch.frame import Wanted, framing
 from shiftwatch.guess import guess
 from shiftwatch.incidents import Drift, Incidents
 from shiftwatch.ledger import Ledger
@@ -25,6 +25,7 @@ from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, grown
 from shiftwatch.rules.response import ResponseState
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch, Census
+from shiftwatch.stages import Stages, finish
 from shiftwatch.statistics.dead_fraction import dead_share
 from shiftwatch.summaries import Summary
 from shiftwatch.window import Window
@@ -118,13 +119,21 @@ class Judgement:
             given: bool[T], whether it was given at all.
             overhead: to note in the window.
         """
+        with np.errstate(all="ignore"):
+            return finish(self.judging(batch, losses, given, overhead))
+
+    def judging(
+        self, batch: Batch, losses: np.ndarray, given: np.ndarray, overhead: float = 0.0
+    ) -> Stages[Judged]:
+        """The same in stages. Until the last one no site may be added."""
         number = len(self.sites)
         self._grow(number)
         guessed = {
             c: a for s, a in self.sites.guessed.items() if (c := self.sites.column(s)) is not None
         }
         forward = self.sites.columns("output", "input", train=True)
-        course, summary, activity = frame(batch, number, guessed, self._wanted())
+        course, summary, activity = yield from framing(batch, number, guessed, self._wanted())
+        yield
         self._ledger.add(activity)
         self._explained, update, explained = explain(self._explained, course, self.sites)
         if self._guessing > 0 and self.sites.unguessed.any():
@@ -134,6 +143,7 @@ class Judgement:
         units = self._ledger.units(forward)
         last = int(batch.steps[-1])
         values = self._measure(summary, last)
+        yield
         dead = np.full(number, np.nan)
         dead[forward] = dead_share(units)
         values["dead_fraction"] = np.where(summary.bounded & (summary.count > 0), dead, np.nan)
@@ -151,7 +161,8 @@ class Judgement:
             explained=explained,
         )
         self._events = [e for e in (*self._events, *batch.events) if e.step > last - 64]
-        firings, active, drift, hurry = self._ask(evidence)
+        yield
+        firings, active, drift, hurry = yield from self._asking(evidence)
         alerts, incidents = self._incidents.update(
             firings, self.sites, drift, last, active, self._context(firings), hurry,
             hold=batch.coming, remark=next((s.remark for s in batch.sweeps if s.remark), ""),
@@ -175,7 +186,7 @@ class Judgement:
             active=forward & (self.sites.bounded | self.sites.unguessed),
         )
 
-    def _ask(self, evidence: Evidence) -> tuple[list[Firing], np.ndarray, Drift, bool]:
+    def _asking(self, evidence: Evidence) -> Stages[tuple[list[Firing], np.ndarray, Drift, bool]]:
         """Every rule's verdict."""
         number = len(self.sites)
         firings: list[Firing] = []
@@ -194,6 +205,7 @@ class Judgement:
                 drift = Drift(verdict.state.when, course)
                 # Of the newest step: what is seen no more would wait for ever.
                 hurry = bool((verdict.state.jump.since == evidence.frame.steps[-1]).any())
+            yield
         return firings, active, drift, hurry
 
     def _measure(self, summary: Summary, step: int) -> dict[str, np.ndarray]:

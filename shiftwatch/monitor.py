@@ -20,7 +20,7 @@ import numpy as np
 from shiftwatch._version import __version__
 from shiftwatch.arrays import RING, ArraySource
 from shiftwatch.history import History
-from shiftwatch.judgement import Judgement
+from shiftwatch.judgement import Judged, Judgement
 from shiftwatch.records import (
     INPUT,
     TENSORS,
@@ -39,6 +39,7 @@ from shiftwatch.rules import DEFAULT, Judge
 from shiftwatch.run import Run
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch, Source
+from shiftwatch.stages import Stages, finish
 
 _log = logging.getLogger("shiftwatch")
 
@@ -127,6 +128,7 @@ class Monitor:
         self._written_layers: dict[str, Layer] = {}
         self._weights: dict[int, np.ndarray] = {}
         self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
+        self._judging: tuple[Stages[Judged], Sequence[Event]] | None = None
         self._energy = self._usual = np.zeros(0)  # mean squares; their usual change, in octaves
         self._calm = 0  # sites that have been seen
         self._patience = 0  # steps before a soft sign counts again
@@ -400,6 +402,8 @@ class Monitor:
 
     def register(self, site: Site, layer: Layer) -> int:
         """Column of a site. Known sites keep theirs; the layer's facts are renewed."""
+        if self._sites.column(site) is None:
+            self._finish_judging()
         return self._sites.add(site, layer)
 
     def attach(self, source: Source) -> None:
@@ -436,10 +440,13 @@ class Monitor:
                 self._hurry = _HURRY
             if self._hurry > 0:
                 self._source.keep()
-            due = len(self._pending) >= self._source.ring or self._hurry > 0 or self._source.full
+            urgent = self._hurry > 0 or self._source.full
             self._hurry = max(0, self._hurry - 1)
-            if due:
-                self._drain()
+            if urgent or len(self._pending) >= self._source.ring:
+                # Where there are more steps than stages, no step need do more than one.
+                self._drain(at_once=urgent or self._source.ring <= RING)
+            elif self._judging is not None:
+                self._go_on()
         elif self._pending:
             value, given = self._loss(loss)
             if given and not np.isfinite(value):
@@ -502,8 +509,9 @@ class Monitor:
         except Exception as error:
             self._fail(error)
 
-    def _drain(self) -> None:
-        """Judge what was recorded, pass it on."""
+    def _drain(self, at_once: bool = True) -> None:
+        """Judge what was recorded and pass it on, at once or a stage per step."""
+        self._finish_judging()
         if not self._pending:
             return
         batch = self._source.take()
@@ -511,11 +519,34 @@ class Monitor:
         self._pending = []
         batch = _with_steps(batch, np.array(steps, np.int64))
         self._spent += self._source.seconds() if self._last is not None else 0.0
-        judged = self._judgement.judge(
+        stages = self._judgement.judging(
             batch, np.array(losses, float), np.array(given, bool), min(self.overhead, 1.0)
         )
+        if at_once:
+            self._conclude(finish(stages), batch.events)
+        else:
+            self._judging = stages, batch.events
+
+    def _go_on(self) -> None:
+        """Do one more stage of the judging that was begun."""
+        assert self._judging is not None
+        stages, events = self._judging
+        try:
+            next(stages)
+        except StopIteration as done:
+            self._judging = None
+            self._conclude(done.value, events)
+
+    def _finish_judging(self) -> None:
+        """Do all that is left of it."""
+        if self._judging is not None:
+            (stages, events), self._judging = self._judging, None
+            self._conclude(finish(stages), events)
+
+    def _conclude(self, judged: Judged, events: Sequence[Event]) -> None:
+        """Pass on what was judged."""
         self._hurry = max(self._hurry, 1 if judged.hurry else 0)
-        self._publish(judged.alerts, judged.incidents, batch.events)
+        self._publish(judged.alerts, judged.incidents, events)
         self._history.add_window(judged.window)
         if self._writer is not None:
             self._writer.window(judged.window)

@@ -804,7 +804,7 @@ def calls(layers: int) -> int:
 
 def test_the_analysis_takes_as_many_calls_for_ten_layers_as_for_many() -> None:
     few, many = calls(10), calls(100)
-    assert many < 1.05 * few, (few, many)
+    assert many < 1.1 * few, (few, many)  # large lots are measured by themselves
 
 
 def test_memory_stays_bounded_however_long_the_run() -> None:

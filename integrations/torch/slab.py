@@ -157,7 +157,7 @@ class Slab:
         self.stage = np.zeros((1, RING, 0, kind.length), self.type)
         #: Per call and row of the stage, the places that were written to.
         self.fresh: list[list[list[int]]] = [[[] for _ in range(RING)]]
-        self.ring = np.zeros((RING, 0, kind.length), self.type)
+        self.ring = self.spare = np.zeros((RING, 0, kind.length), self.type)
         self.when = np.full((RING, 0), -1, np.int64)
         self.fill = np.zeros(0, np.int64)
         self.columns = np.zeros(0, np.int64)
@@ -247,6 +247,9 @@ class Slab:
                     tiny=np.full(len(places), tiny) if tiny else None,
                 )
             )
+        if rows:  # what was handed out is read while the next samples come in
+            spare, self.spare = self.spare, self.ring
+            self.ring = spare if spare.shape == self.ring.shape else np.zeros_like(self.ring)
         self.when[:] = -1
         self.fill[:] = 0
 

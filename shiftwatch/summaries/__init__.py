@@ -8,6 +8,7 @@ from shiftwatch.summaries.lots import Activity as Activity
 from shiftwatch.summaries.lots import Calls as Calls
 from shiftwatch.summaries.lots import Part as Part
 from shiftwatch.summaries.lots import survey as survey
+from shiftwatch.summaries.lots import surveying as surveying
 from shiftwatch.summaries.moments import Moments as Moments
 from shiftwatch.summaries.summarize import summarize as summarize
 from shiftwatch.summaries.summary import Summary as Summary

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from shiftwatch.stages import Stages, finish
 from shiftwatch.summaries._scratch import scratch
 from shiftwatch.summaries.block import (
     TINY,
@@ -39,6 +40,9 @@ from shiftwatch.summaries.lines import (
 )
 from shiftwatch.summaries.moments import Moments
 from shiftwatch.summaries.summary import Summary, Tallies
+
+# Values from which a lot is measured alone.
+_LARGE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -140,17 +144,25 @@ def survey(parts: Sequence[Part], number: int) -> tuple[Summary, Calls, Activity
     parts but the newest; and some fifty NumPy calls per length of lines, ten per part.
     """
     with np.errstate(all="ignore"):
-        lots = [_lot(part) for part in parts if not _slow(part)]
-        skimmed = [_skim(lot) for lot in _by_length([_lot(p) for p in parts if _slow(p)])]
-        lots += [rest for rest, _ in skimmed]
-        active: list[Activity] = []
-        measured = [_measured(lot, active) for lot in _by_length(lots)]
-        calls = [known for _, known in skimmed] + [_calls(m) for m in measured]
-        return (
-            _summary(measured, parts, number),
-            Calls(*_end_to_end(calls, len(Calls._fields))),
-            Activity(*_end_to_end(active, len(Activity._fields))),
-        )
+        return finish(surveying(parts, number))
+
+
+def surveying(parts: Sequence[Part], number: int) -> Stages[tuple[Summary, Calls, Activity]]:
+    """The same, a lot at a time; to be run where NumPy's warnings are off."""
+    lots = [_lot(part) for part in parts if not _slow(part)]
+    skimmed = [_skim(lot) for lot in _by_length([_lot(p) for p in parts if _slow(p)])]
+    lots += [rest for rest, _ in skimmed]
+    active: list[Activity] = []
+    measured = []
+    for lot in _by_length(lots):
+        measured.append(_measured(lot, active))
+        yield
+    calls = [known for _, known in skimmed] + [_calls(m) for m in measured]
+    return (
+        _summary(measured, parts, number),
+        Calls(*_end_to_end(calls, len(Calls._fields))),
+        Activity(*_end_to_end(active, len(Activity._fields))),
+    )
 
 
 def _end_to_end(tables: Sequence[tuple[np.ndarray, ...]], number: int) -> list[np.ndarray]:
@@ -178,11 +190,15 @@ def _lot(part: Part) -> _Lot:
 
 
 def _by_length(lots: Sequence[_Lot]) -> Iterator[_Lot]:
-    """One lot for each length and type; its values are scratch, gone with the next."""
-    alike: dict[tuple[int, np.dtype[Any]], list[_Lot]] = {}
-    for lot in lots:
+    """One lot for each length and type; its values are scratch, gone with the next.
+
+    Large lots stay by themselves: to copy them costs more than some more calls.
+    """
+    alike: dict[tuple[Any, ...], list[_Lot]] = {}
+    for number, lot in enumerate(lots):
         if lot.values.size:
-            alike.setdefault((lot.values.shape[1], lot.values.dtype), []).append(lot)
+            alone = number if lot.values.size > _LARGE else -1
+            alike.setdefault((lot.values.shape[1], lot.values.dtype, alone), []).append(lot)
     return (_joined(same) for same in alike.values())
 
 
