@@ -471,6 +471,8 @@ class Monitor:
 
     def _sign(self, energy: np.ndarray) -> tuple[bool, bool]:
         """Whether a site's mean square jumped or is no longer finite; whether the latter."""
+        if energy is self._energy:  # nothing new
+            return False, False
         self._patience -= 1
         if energy.size != self._energy.size:
             more = (0, energy.size - self._energy.size)
