@@ -49,8 +49,13 @@ setup: $(VENV)/.dev  ## the environment for development, and nothing else
 browser:
 	@.ci/browser
 
-benchmarks: $(VENV)/.dev  ## run every script of benchmarks/
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+benchmarks: $(VENV)/.dev  ## a short run of every benchmark; figures to keep take hours of a quiet machine
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/core.py --drains 10
+	$(BIN)/python benchmarks/overhead.py --quick --no-peers --only small,cnn --steps 16 --seconds 1
+	$(BIN)/python benchmarks/scaling.py --quick --steps 16
+	$(BIN)/python benchmarks/budget.py --quick
+	$(BIN)/python benchmarks/soak.py --steps 1000
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(VENV)-core build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
