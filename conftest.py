@@ -37,7 +37,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     if collection_path == ROOT / "shiftwatch" / "integrations":
         return True
-    if collection_path.parent == ROOT / "tests" and collection_path.suffix == ".py":
+    if ROOT / "tests" in collection_path.parents and collection_path.suffix == ".py":
         return bool(needs(collection_path.read_text(encoding="utf-8"))) or None
     return None
 

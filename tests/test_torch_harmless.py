@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import copy
-import io
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,7 +85,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def train(name: str, watched: bool, steps: int = 12, accumulate: int = 1) -> list[Any]:
+def train(name: str, watched: bool, steps: int = 12) -> list[Any]:
     """All that training leaves behind: losses, gradients, weights, the state of the generator."""
     build, shape = MODELS[name]
     torch.manual_seed(0)
@@ -100,11 +96,10 @@ def train(name: str, watched: bool, steps: int = 12, accumulate: int = 1) -> lis
     )
     left = []
     for step in range(steps):
-        for _ in range(accumulate):
-            x = torch.randn(7 if step % 4 == 3 else 16, *shape)
-            y = torch.randint(4, (len(x),))
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
+        x = torch.randn(7 if step % 4 == 3 else 16, *shape)
+        y = torch.randint(4, (len(x),))
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
         left += [loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
         optimizer.step()
         optimizer.zero_grad()
@@ -129,52 +124,6 @@ def test_training_is_the_same_to_the_last_bit(name: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_gradient_accumulation_is_the_same_to_the_last_bit(name: str) -> None:
-    """Six micro-batches per step, more than a site has rows for."""
-    plain, watched = train(name, False, 6, 6), train(name, True, 6, 6)
-    assert all(torch.equal(a, b) for a, b in zip(plain, watched, strict=True))
-
-
-class InPlace(nn.Module):
-    """Outputs, views of outputs and slices of outputs are overwritten in place."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(8, 8), nn.Linear(8, 8), nn.Unflatten(1, (2, 4))
-        self.d = nn.Linear(8, 4)
-
-    def forward(self, x: Any) -> Any:
-        x = self.a(x)
-        x.relu_()
-        x = self.b(x)
-        x[:, :3].mul_(2)
-        y = self.c(x)
-        y.add_(1)
-        return self.d(y.flatten(1))
-
-
-@pytest.mark.parametrize("watched", [False, True])
-def test_gradients_survive_in_place_operations_and_double_backward(watched: bool) -> None:
-    """A gradient penalty through in-place operations gives the same weight gradients."""
-
-    def gradients(hooked: bool) -> list[Any]:
-        torch.manual_seed(0)
-        model = InPlace()
-        monitor = watch(model, run=False, rules=(), strict=True) if hooked else None
-        x = torch.randn(5, 8, requires_grad=True)
-        out = model(x).square().mean()
-        (slope,) = torch.autograd.grad(out, x, create_graph=True)
-        (out + slope.pow(2).sum()).backward()
-        if monitor:
-            monitor.step()
-            monitor.close()
-        return [p.grad for p in model.parameters()]
-
-    plain = gradients(False)
-    assert all(torch.equal(a, b) for a, b in zip(plain, gradients(watched), strict=True))
-
-
 def hooks(model: nn.Module) -> int:
     """Hooks of any kind on a model, its optimizer classes included."""
     from torch.optim import optimizer as module
@@ -187,6 +136,7 @@ def hooks(model: nn.Module) -> int:
             "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
         )
     )  # fmt: skip
+    own += len(nn.modules.module._global_forward_hooks)
     return own + len(module._global_optimizer_pre_hooks) + len(module._global_optimizer_post_hooks)
 
 
@@ -244,33 +194,6 @@ def test_a_copied_model_is_not_watched() -> None:
             copied(torch.ones(2, 8)).sum().backward()
         assert source.spent == spent
         assert [p.shape for p in average.parameters()] == [p.shape for p in model.parameters()]
-
-
-def test_a_model_saved_while_watched_loads_where_shiftwatch_is_missing(tmp_path: Path) -> None:
-    """torch.save of the whole model and of its state, read in a process that cannot import us."""
-    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    with watch(model, run=False, rules=()) as monitor:
-        model(torch.ones(1, 3)).sum().backward()
-        monitor.step()
-        torch.save(model, tmp_path / "model.pt")
-        torch.save(model.state_dict(), tmp_path / "state.pt")
-        torch.save(model, io.BytesIO())
-        torch.save(copy.deepcopy(model), tmp_path / "copy.pt")
-    program = """
-import sys, torch
-sys.modules["shiftwatch"] = None
-for name in ("model.pt", "copy.pt"):
-    model = torch.load(name, weights_only=False)
-    out = model(torch.ones(1, 3)); out.sum().backward(); print(float(out.sum().detach()))
-print(len(torch.load("state.pt", weights_only=True)))
-assert not any(n.startswith("shiftwatch.") for n in sys.modules)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    expected = float(model(torch.ones(1, 3)).sum().detach())
-    assert [float(v) for v in done.stdout.split()] == pytest.approx([expected, expected, 4.0])
 
 
 def test_a_hook_leaves_nothing_on_the_users_tensors() -> None:

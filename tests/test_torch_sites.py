@@ -62,8 +62,10 @@ def attached(model: nn.Module, optimizer: Any = None, tensors: Any = TENSORS) ->
     listed = [optimizer] if optimizer else []
     source = TorchSource(model, monitor, listed, modules.leaves(model), tensors, strict=True)
     source.hook()
-    yield Bench(source, monitor)
-    source.close()
+    try:
+        yield Bench(source, monitor)
+    finally:
+        source.close()
 
 
 class Block(nn.Module):
@@ -424,29 +426,68 @@ def test_gradients_are_those_of_the_outputs() -> None:
                 assert set(rows["2:gradient"].ravel()) == {3.0}
 
 
-def test_checkpointed_layers_are_seen_once_per_step() -> None:
-    from torch.utils.checkpoint import checkpoint
+def test_gradients_whose_scale_is_not_known_are_left_out_and_others_divided_by_theirs() -> None:
+    """A scaler is met at the first step it lets pass; of those it skipped before, nothing is kept."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12, growth_interval=1)
+    with attached(model, optimizer, ("output", "gradient")) as bench:
+        for step in range(6):
+            optimizer.zero_grad()
+            loss = model(torch.randn(8, 4)).sum() * 3
+            if step == 5:  # a step without the scaler
+                loss.backward()
+                optimizer.step()
+            else:
+                scaler.scale(loss * (float("inf") if step < 2 else 1.0)).backward()
+                scaler.step(optimizer)
+                scaler.update()
+            bench.step()
+        _, rows = bench.take()
+    assert len(rows["2:output"]) == 6 and len(rows["2:gradient"]) == 4
+    assert set(rows["2:gradient"].ravel()) == {3.0}
 
-    for reentrant in (False, True):
 
-        class Checkpointed(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.part = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+def test_what_only_evaluation_cannot_show_stays_seen_in_training() -> None:
+    """Each mode goes dark by itself, and the message says which."""
 
-            def forward(self, x: Any) -> Any:
-                return checkpoint(self.part, x, use_reentrant=reentrant)  # noqa: B023
+    class Head(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x if self.training else x.argmax(1)
 
-        model = Checkpointed()
+    model = nn.Sequential(nn.Linear(4, 6), Head())
+    with attached(model, tensors=("output",)) as bench:
+        for _ in range(3):
+            model.eval()(torch.randn(8, 4))
+            model.train()(torch.randn(8, 4))
+            bench.step()
+        _, rows = bench.take()
+    assert len(rows["1:output"]) == 3 and list(bench.dark) == ["1@eval"]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_evaluation_keeps_pytorchs_fast_path(nested: bool) -> None:
+    """Its outputs differ in the last bits from those of the path that a hook would force."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.Sequential(nn.TransformerEncoder(layer, 2, enable_nested_tensor=nested)).eval()
+    x, mask = torch.randn(8, 9, 16), torch.arange(9)[None] > torch.arange(8)[:, None]
+    with torch.no_grad():
+        fast = model[0](x, src_key_padding_mask=mask)
         with attached(model) as bench:
-            for _ in range(3):
-                model(torch.randn(8, 4, requires_grad=True)).sum().backward()
-                bench.step()
-            _, rows = bench.take()
-        assert {k: len(v) for k, v in rows.items() if "part" in k and "put" in k} == {
-            "part.0:output": 3, "part.1:output": 3, "part.2:output": 3,
-        }  # fmt: skip
-        assert all(len(rows[f"part.{i}:gradient"]) == 3 for i in range(3))
+            assert torch.equal(model[0](x, src_key_padding_mask=mask), fast)
+            assert not any(m._forward_hooks for m in model[0].layers.modules())
+            torch.backends.mha.set_fastpath_enabled(False)
+            try:
+                slow = nn.TransformerEncoder.forward(model[0], x, src_key_padding_mask=mask)
+            finally:
+                torch.backends.mha.set_fastpath_enabled(True)
+            assert not torch.equal(slow, fast)
+            bench.step()
+            assert "0.layers.0.linear1:output@eval" in bench.sites
+            assert "0.layers.0@eval" in bench.dark
 
 
 def test_wrappers_are_no_part_of_a_name() -> None:

@@ -43,11 +43,12 @@ class Hook:
 class Side:
     """The taps of one layer in one mode."""
 
-    __slots__ = ("fired", "followers", "input", "mode", "output", "parts")
+    __slots__ = ("dark", "fired", "followers", "input", "mode", "output", "parts")
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self.fired = False
+        self.dark: set[str] = set()
         self.output: Tap | None = None
         self.input: Tap | None = None
         self.parts: dict[str, Tap] = {}
@@ -63,7 +64,7 @@ class ForwardHook(Hook):
     """On a leaf module: samples its output, the output's gradient, and a foreign input."""
 
     __slots__ = (
-        "activation", "axis", "calm", "dark", "eval", "input_axis", "module", "name", "order",
+        "activation", "axis", "calm", "eval", "input_axis", "module", "name", "order",
         "train", "wants_input", "weighty",
     )  # fmt: skip
 
@@ -79,7 +80,6 @@ class ForwardHook(Hook):
         self.weighty = next(module.parameters(), None) is not None
         self.wants_input = False
         self.calm = True  # whether the output is all there is to see here
-        self.dark: set[str] = set()
 
     def __call__(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         if is_compiling():  # traced: whatever is done here would become part of the graph
@@ -109,7 +109,9 @@ class ForwardHook(Hook):
                     return
             self._see(source, args, kwargs, output)
         except Exception as error:
-            source.failed(self.name, "output", error, self.dark)
+            side = self.train if source.training() else self.eval
+            name = self.name if side.mode == "train" else f"{self.name}@eval"
+            source.failed(name, "output", error, side.dark)
         source.spent += clock() - began
 
     def _see(self, source: TorchSource, args: Any, kwargs: Any, output: Any) -> None:
@@ -127,7 +129,7 @@ class ForwardHook(Hook):
         if source.tracing:
             source.trace(self, (args, kwargs), output, training)
         if output.__class__ is Tensor:
-            if source.outputs and "output" not in self.dark:
+            if source.outputs and "output" not in side.dark:
                 tap = side.output
                 if tap is None:
                     tap = side.output = self._open("output", "", side, output)
@@ -138,12 +140,12 @@ class ForwardHook(Hook):
             self._see_parts(source, side, output)
             if training and source.follows:
                 self._follow(side, output)
-        if self.wants_input and "input" not in self.dark:
+        if self.wants_input and "input" not in side.dark:
             self._see_input(side, args, kwargs)
 
     def _see_parts(self, source: TorchSource, side: Side, output: Any) -> None:
         """A nested output: its floating tensors, each a site of its own."""
-        if not source.outputs or "output" in self.dark:
+        if not source.outputs or "output" in side.dark:
             return
         parts = floating(output)
         if not parts:
@@ -180,7 +182,7 @@ class ForwardHook(Hook):
         nothing on the user's tensor, and means the output as it was here even where an
         in-place operation follows. The node goes with the graph, and the hook with it.
         """
-        if "gradient" in self.dark or not torch.is_grad_enabled():
+        if "gradient" in side.dark or not torch.is_grad_enabled():
             return
         parts = [("", output)] if output.__class__ is Tensor else floating(output)
         for path, tensor in parts:
@@ -221,12 +223,49 @@ class Follower(Hook):
             return
         began = clock()
         try:
+            if source.scaler is not None:
+                source.note_scale()
             gradient = gradients[self.number]
-            if gradient is not None and "gradient" not in self.layer.dark:
+            if gradient is not None and "gradient" not in self.layer.train.dark:
                 self.tap.record(gradient)
         except Exception as error:
-            source.failed(self.layer.name, "gradient", error, self.layer.dark)
+            source.failed(self.layer.name, "gradient", error, self.layer.train.dark)
         source.spent += clock() - began
+
+
+class EveryHook(Hook):
+    """On every module there is: for layers that take another path where hooks lie on them.
+
+    Args:
+        layers: the hooks that such layers would carry themselves.
+        whole: name to module that contains some of them.
+
+    Cost: 1.4 µs at each call of any module of the process.
+    """
+
+    __slots__ = ("inside", "layers", "whole")
+
+    def __init__(
+        self, source: TorchSource, layers: list[ForwardHook], whole: dict[str, nn.Module]
+    ) -> None:
+        super().__init__(source)
+        self.layers = {id(h.module): h for h in layers}
+        self.whole = {id(m): (n, m) for n, m in whole.items()}
+        self.inside = 0  # calls since the latest whole one
+
+    def __call__(self, module: Any, args: Any, output: Any) -> None:
+        key = id(module)
+        if key in self.layers:
+            if self.layers[key].module is module:
+                self.inside += 1
+                self.layers[key](module, args, {}, output)
+        elif key in self.whole:
+            name, known = self.whole[key]
+            silent = known is module and self.source.armed and not self.inside
+            if silent and not _is_tracing() and not is_compiling():
+                self.source.passed_by(name, len(self.whole) > 1)
+                self.whole = {}
+            self.inside = 0
 
 
 class InputHook(Hook):

@@ -148,6 +148,18 @@ def uncalled(watched: Iterable[Watched]) -> list[str]:
     ]
 
 
+def fast(model: nn.Module) -> dict[str, nn.Module]:
+    """Layers that take PyTorch's fast path in evaluation, by name.
+
+    They take it where no module in them carries a hook, and give other bits where one does.
+    """
+    return {
+        name: module
+        for name, module in walk(model)
+        if isinstance(module, nn.TransformerEncoderLayer) and module is not model
+    }
+
+
 def choose(found: list[Watched], layers: Layers) -> list[Watched]:
     """Those that ``layers`` asks for: a glob pattern, several, or a predicate.
 

@@ -171,6 +171,14 @@ class Slab:
         self.columns[tap.place] = tap.column
         self._give(tap)
 
+    def unscale(self, row: int, scale: float) -> None:
+        """Divide what one step left."""
+        for stage, fresh in zip(self.stage, self.fresh, strict=True):
+            stage[row, fresh[row]] /= scale
+        for tap in self.taps:
+            if tap.tiny and tap.plan is not None:
+                tap.tiny = torch.finfo(tap.plan.dtype).tiny / scale
+
     def deepen(self) -> None:
         """Room for one more call of every site."""
         self.stage = np.concatenate([self.stage, np.zeros_like(self.stage[:1])])
@@ -326,6 +334,20 @@ class Shop:
         self.crowded = False
         self.changed = False
         self._closed: list[tuple[int, int, bool]] = []  # row, step, kept; not settled yet
+
+    def unscale(self, scale: float) -> None:
+        """Divide the gradients of the present step by the scale of the loss."""
+        for slab in self.slabs.values():
+            if slab.kind.gradient:
+                slab.unscale(self.row, scale)
+
+    def forget_gradients(self) -> None:
+        """Drop the gradients of the steps before this one that are not settled yet."""
+        for slab in self.slabs.values():
+            for fresh in slab.fresh if slab.kind.gradient else ():
+                for row, places in enumerate(fresh):
+                    if row != self.row:
+                        places.clear()
 
     def slab(self, kind: Kind) -> Slab:
         if kind not in self.slabs:

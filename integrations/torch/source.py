@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import sys
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -24,7 +26,7 @@ from shiftwatch.course import Course
 from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.census import Counters, Exact
 from shiftwatch.integrations.torch.graph import Graph
-from shiftwatch.integrations.torch.hooks import ForwardHook, InputHook
+from shiftwatch.integrations.torch.hooks import EveryHook, ForwardHook, InputHook
 from shiftwatch.integrations.torch.modules import Watched
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
 from shiftwatch.integrations.torch.sweep import End, Sweeper
@@ -116,6 +118,8 @@ class TorchSource:
         self._known: weakref.WeakKeyDictionary[Optimizer, bool] = weakref.WeakKeyDictionary()
         self._optimizer_seen = bool(optimizer)
         self._did_step = False
+        self.scaler: Any = None  # weak reference to the gradient scaler, once it was met
+        self._scale: float | None = None  # its scale in this step
         for one in optimizer:
             self._known[one] = True
         # --- the sites
@@ -146,7 +150,17 @@ class TorchSource:
 
     def hook(self) -> None:
         """Attach."""
-        self._handles += [h.module.register_forward_hook(h, with_kwargs=True) for h in self._hooks]
+        touchy = {} if modules.compiled(self._model) else modules.fast(self.root)
+        inside = {id(m) for whole in touchy.values() for m in whole.modules()}
+        apart = [h for h in self._hooks if id(h.module) in inside]
+        if apart:
+            every = EveryHook(self, apart, touchy)
+            self._handles.append(register_module_forward_hook(every))
+        self._handles += [
+            h.module.register_forward_hook(h, with_kwargs=True)
+            for h in self._hooks
+            if id(h.module) not in inside
+        ]
         self._handles.append(self.root.register_forward_pre_hook(self._input, with_kwargs=True))
         if self._exact is not None:
             names = self.counters.always(self._exact)
@@ -217,6 +231,14 @@ class TorchSource:
             if parent == INPUT and not self._graph.rooted and not self.headless:
                 self.headless = hook.name
 
+    def passed_by(self, layer: str, others: bool) -> None:
+        """A layer was computed in one piece, and nothing in it was called."""
+        also = ", as do all layers like it" if others else ""
+        self.monitor.dark(
+            f"{layer}@eval", f"it takes PyTorch's fast path in evaluation{also}. Training shows "
+            "what is in it; torch.backends.mha.set_fastpath_enabled(False) has evaluation show it, too"
+        )  # fmt: skip
+
     def failed(self, layer: str, tensor: str, error: Exception, dark: set[str]) -> None:
         """A hook met an error: the site goes dark, and training goes on."""
         if _foreign(error):
@@ -230,7 +252,7 @@ class TorchSource:
             logger.debug("in a hook of %s", layer, exc_info=error)
         dark.add(tensor)
         for hook in self._hooks:
-            hook.calm = hook.calm and not hook.dark
+            hook.calm = hook.calm and not (hook.train.dark or hook.eval.dark)
         with contextlib.suppress(Exception):
             self.monitor.dark(layer, f"{tensor}: {reason}" if tensor != "output" else reason)
 
@@ -242,6 +264,7 @@ class TorchSource:
         began = clock()
         try:
             self._optimizer_seen = True
+            self._look_for_scaler()
             rate = _rate(optimizer)
             self._rate = rate if math.isnan(self._rate) else max(self._rate, rate)
             if self._owned:
@@ -274,6 +297,30 @@ class TorchSource:
             self._known[optimizer] = True
         return ours
 
+    def _look_for_scaler(self) -> None:
+        """Whether it is a gradient scaler that has the optimizer step; an own frame tells."""
+        frame: Any = sys._getframe(2)
+        for _ in range(_DEEP):
+            if frame is None or frame.f_code is _SCALED_STEP:
+                break
+            frame = frame.f_back
+        else:
+            frame = None
+        if frame is not None:
+            if self.scaler is None:  # of the steps that it skipped before nobody knows the scale
+                self._shop.forget_gradients()
+            self.scaler = weakref.ref(frame.f_locals["self"])
+            self.note_scale()
+        elif self.scaler is not None:  # a step without it: a loss that was not scaled
+            self._scale = 1.0
+
+    def note_scale(self) -> None:
+        """Remember the scale of the backward pass under way."""
+        if self._scale is None:
+            scaler = self.scaler()
+            scale = None if scaler is None else scaler._get_scale_async()
+            self._scale = 1.0 if scale is None else float(scale)  # None where it is disabled
+
     def _weights_failed(self, error: Exception) -> None:
         if self.strict:
             raise error
@@ -301,6 +348,9 @@ class TorchSource:
                 if self.strict:
                     raise
                 self.monitor.dark(f"step {step}", f"not read in full: {_words(error)}")
+            if self._scale is not None and self._scale != 1.0:
+                self._shop.unscale(self._scale)
+            self._scale = None
             due = self._shop.close(step, self.generation % self._stride == 0)
             if self._stride < 4 or self.generation % 2 == 0:  # a settled run: every second
                 self._energy = self._shop.energy(self._columns)
@@ -587,6 +637,12 @@ _COMPILED = (
     "are not seen, parameters and updates are. To see all, train the model uncompiled, or leave "
     "the layers that matter out of torch.compile (torch._dynamo.reset() if they were in it)"
 )
+
+
+#: The frame that stands between a training and its optimizer's step under a gradient scaler,
+#: and how many frames away it may be: those of schedulers and wrappers lie between.
+_SCALED_STEP = torch.amp.GradScaler.step.__code__
+_DEEP = 12
 
 
 def _unknown(taps: Iterable[Tap]) -> bool:

@@ -74,7 +74,8 @@ def watch(
     ``benchmarks/overhead.py``. Memory: 64 kB per layer, twice that with gradients.
 
     Not seen: functional operations (they show in the next layer's input), and the inside of
-    compiled code. Under a gradient scaler, gradients are recorded scaled.
+    compiled code. Under ``torch.amp.GradScaler``, gradients are recorded without its scale.
+    What is seen in which way to run PyTorch, and tested: ``docs/truth_table.md``.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))

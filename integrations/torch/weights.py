@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch.modules import Watched
@@ -66,7 +67,7 @@ def owned(found: list[Watched], everything: list[Watched], whole: bool) -> list[
             ]
         fresh = [h for h in held if id(h[3]) not in seen]
         seen.update(id(h[3]) for h in fresh)
-        sizes = {h[0]: prod(h[3].shape) for h in held}
+        sizes = {h[0]: 0 if is_lazy(h[3]) else prod(h[3].shape) for h in held}
         first = "weight" if "weight" in sizes else max(sizes, key=lambda k: sizes[k], default="")
         listed += [Owned(name, "" if p == first else p, m, k) for p, m, k, _ in fresh]
     for name, module in everything if whole else ():
@@ -97,7 +98,10 @@ class Shelf:
             places, stride, run = lattice(p.shape)
             walk = (np.arange(places)[:, None] * stride + np.arange(run)).ravel()
             self.counts[i] = walk.size
-            walks.append(np.resize(walk, WEIGHTS) + (p.data_ptr() - low) // size)
+            whole, rest = divmod(WEIGHTS, walk.size)  # those that are read once more: far apart
+            more = walk[np.arange(rest) * walk.size // max(rest, 1)]
+            walk = np.concatenate([np.tile(walk, whole), more])
+            walks.append(walk + (p.data_ptr() - low) // size)
         self._index = np.concatenate(walks).astype(np.intp)
         self._probe = self._index.reshape(-1, WEIGHTS)[:, :RUN].ravel()
         self._memory: Any = (ctypes.c_byte * (high - low)).from_address(low)
