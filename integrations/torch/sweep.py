@@ -522,7 +522,9 @@ class Sweeper:
             self._signals, self._chosen = self._first_with_gradients(), known
         for own in self._signals:
             grad = own.parameter.grad if own.parameter is not None else None
-            if type(grad) is Tensor and grad.is_cpu and not finite(grad):
+            if type(grad) is not Tensor or not grad.is_cpu:
+                continue
+            if not math.isfinite(grad.sum()) and not finite(grad):  # the sum may overflow
                 self._look_at_gradients()
                 break
 
