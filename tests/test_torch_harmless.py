@@ -253,35 +253,6 @@ def test_an_error_in_a_hook_darkens_the_site_and_not_the_training(
         model(torch.randn(4, 8))
 
 
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("fullgraph", [False, True])
-def test_a_compiled_model_gives_the_right_results_and_says_what_is_not_seen(
-    late: bool, fullgraph: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Attached before or after compiling, the outcome is right; an unseen model is named."""
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-    x = torch.randn(6, 8)
-    expected = model(x)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=fullgraph)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    if late:
-        compiled(x)
-    with watch(compiled, optimizer=optimizer, run=False, rules=(), strict=True) as monitor:
-        for _ in range(3):
-            out = compiled(x)
-            out.sum().backward()
-            optimizer.step()
-            monitor.step()
-        assert torch.allclose(out, expected, atol=1e-6)
-    said = [r for r in caplog.records if "Sequential is not watched" in r.getMessage()]
-    assert len(said) == 1 and "IT IS COMPILED" in said[0].getMessage()
-    assert "2:update" in [s.key for s in monitor.history.sites]
-    assert hooks(model) == 0
-    torch._dynamo.reset()
-
-
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
 def test_tracing_does_not_record_the_hooks() -> None:
     """torch.jit.trace of a watched model holds the user's operations only."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from shiftwatch.integrations.torch.nested import tensors
 from shiftwatch.records import INPUT
+
+if TYPE_CHECKING:
+    from shiftwatch.integrations.torch.compiled import Call
 
 #: Nodes of the autograd graph looked at for one input.
 BOUND = 512
@@ -34,6 +37,9 @@ class Graph:
     #: Names of layers without parameters, set once by the owner.
     plain: frozenset[str] = frozenset()
     _previous: Any
+    _frame: int
+    _entry: int
+    _ran: dict[int, int]
 
     def __init__(self) -> None:
         self.order: dict[str, int] = {}
@@ -70,6 +76,29 @@ class Graph:
             self._know(tensor, call)
         self._previous = output
         return first
+
+    def told(self, name: str, call: Call) -> tuple[str | None, bool]:
+        """A layer was called in compiled code, and what feeds it was noted when it was traced.
+
+        What comes from outside of the compiled function is taken to come from the layer
+        executed before it, for the first one from the model's input. Returns as :meth:`seen`.
+        """
+        here = len(self._calls)
+        if call.frame != self._frame or call.number in self._ran:
+            self._frame, self._entry = call.frame, here - 1
+            self._ran = {}
+        self._ran[call.number] = here
+        sources = list(dict.fromkeys(self._ran.get(s, self._entry) for s in call.sources))
+        self._calls.append((name, sources))
+        self._previous = None
+        if not sources:
+            return None, True
+        inside = call.sources[0] in self._ran
+        return self._name(sources[0]), call.same and (inside or sources[0] == _DATA)
+
+    def feeding(self) -> list[str]:
+        """Names of the layers that fed the latest call."""
+        return [self._name(source) for source in self._calls[-1][1]]
 
     def finish(self) -> bool:
         """The step is over: work out the parents, let go of every tensor; True if any changed."""
@@ -152,6 +181,8 @@ class Graph:
                 same &= plain
                 continue
             kind = type(node).__name__.rstrip("0123456789").removesuffix("Backward")
+            if kind == "CompiledFunction":
+                continue  # its inside is not in the graph; its last layer was executed before
             queue += [(n, plain and kind in _SAME) for n, _ in node.next_functions if n is not None]
         return found, same and len(found) == 1
 
@@ -169,6 +200,8 @@ class Graph:
         self._nodes: dict[Any, int] = {}
         self._memory: dict[Any, tuple[weakref.ref[Tensor], int, int]] = {}
         self._previous = None
+        self._frame = self._entry = -1  # of the compiled function that runs
+        self._ran = {}  # its calls so far, by their notes
 
 
 def _version(tensor: Tensor) -> int:
@@ -179,4 +212,8 @@ def _memory(tensor: Tensor) -> tuple[int, int] | None:
     try:
         return tensor.data_ptr(), tensor.numel()
     except RuntimeError:  # sparse and other tensors without memory of their own
+        pass
+    try:  # what a compiler traces with has none, but views of it share this
+        return tensor.untyped_storage()._cdata, tensor.numel()
+    except (RuntimeError, NotImplementedError):
         return None

@@ -8,6 +8,7 @@ itself: a copied model is not watched, and a saved one loads where shiftwatch is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from torch._C import _current_graph_task_id as _backward  # -1 outside of backwa
 from torch._C import _is_tracing
 from torch.compiler import is_compiling
 
+from shiftwatch.integrations.torch import compiled
 from shiftwatch.integrations.torch.nested import floating, tensors
 from shiftwatch.integrations.torch.slab import Tap, Unseeable
 from shiftwatch.records import INPUT, Site
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 class Hook:
     """A hook whose copy does nothing, wherever it is unpickled."""
 
-    __slots__ = ("source",)
+    __slots__ = ("__weakref__", "mark", "source", "token")
 
     def __init__(self, source: TorchSource) -> None:
         self.source = source
@@ -64,7 +66,7 @@ class ForwardHook(Hook):
     """On a leaf module: samples its output, the output's gradient, and a foreign input."""
 
     __slots__ = (
-        "activation", "axis", "calm", "eval", "input_axis", "module", "name", "order",
+        "activation", "axis", "calm", "eval", "input_axis", "kernel", "module", "name", "order",
         "train", "wants_input", "weighty",
     )  # fmt: skip
 
@@ -78,11 +80,14 @@ class ForwardHook(Hook):
         self.input_axis: int | str = "rank"
         self.train, self.eval = Side("train"), Side("eval")
         self.weighty = next(module.parameters(), None) is not None
+        self.kernel = compiled.is_kernel(module)
+        self.token, self.mark = compiled.token(self)
         self.wants_input = False
         self.calm = True  # whether the output is all there is to see here
 
     def __call__(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        if is_compiling():  # traced: whatever is done here would become part of the graph
+        if is_compiling():  # traced: whatever is done here becomes part of the graph
+            compiled.look(self, args, kwargs, output)
             return
         source = self.source
         if not source.armed or _is_tracing():
@@ -152,6 +157,9 @@ class ForwardHook(Hook):
             if any(True for _ in tensors(output)) or output is None:
                 raise Unseeable("its output holds no floating tensor")
             raise Unseeable(f"its output is a {type(output).__name__} without tensors")
+        self._record(side, parts)
+
+    def _record(self, side: Side, parts: Iterable[tuple[str, Tensor]]) -> None:
         for path, tensor in parts:
             tap = side.output if not path else side.parts.get(path)
             if tap is None:
@@ -161,6 +169,27 @@ class ForwardHook(Hook):
                 else:
                     side.output = tap
             tap.record(tensor)
+
+    def see_compiled(self, source: TorchSource, call: compiled.Call, seen: list[Tensor]) -> None:
+        """What compiled code shows: outputs, and the input where it may be wanted."""
+        training = source.training(call.gradients)
+        side = self.train if training else self.eval
+        side.fired = True
+        source.trace_compiled(self, call, training)
+        if source.outputs and "output" not in side.dark:
+            self._record(side, zip(call.paths, seen, strict=False))
+        if self.wants_input and "input" not in side.dark and len(seen) > len(call.paths):
+            self._see_input(side, seen[-1:], {})
+
+    def see_gradient(self, source: TorchSource, path: str, part: int, gradient: Tensor) -> None:
+        """A gradient that compiled code shows in its backward pass."""
+        if "gradient" in self.train.dark or not source.training(True):
+            return
+        follower = self.train.followers.get((path, part))
+        if follower is None:
+            tap = self._open("gradient", path, self.train, gradient)
+            follower = self.train.followers[path, part] = Follower(self, tap, part)
+        follower.tap.record(gradient)
 
     def _see_input(self, side: Side, args: Any, kwargs: Any) -> None:
         tensor = args[0] if args and args[0].__class__ is Tensor else None
@@ -275,19 +304,21 @@ class InputHook(Hook):
 
     def __init__(self, source: TorchSource) -> None:
         super().__init__(source)
+        self.token, self.mark = compiled.token(self)
         self.train: dict[str, Tap] = {}
         self.eval: dict[str, Tap] = {}
         self.dark: set[str] = set()
 
     def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
         if is_compiling():
+            compiled.enter(self, args, kwargs)
             return
         source = self.source
         if not source.armed or _is_tracing() or _backward() != -1:
             return
         began = clock()
         try:
-            self._see(source, args, kwargs)
+            self.see_given(source, [*tensors(args), *tensors(kwargs)], None)
         except Exception as error:
             source.failed(INPUT, "input", error, self.dark)
         source.spent += clock() - began
@@ -304,8 +335,16 @@ class InputHook(Hook):
                     taps[""].record(_pixels(tensor))
                 return
         given = [*tensors(args), *tensors(kwargs)]
-        source.entered([t for _, t in given], training)
         source.sweeper.begin(given, training)
+        self.see_given(source, given, None)
+
+    def see_given(
+        self, source: TorchSource, given: list[tuple[str, Tensor]], gradients: bool | None
+    ) -> None:
+        """Tensors by path; ``gradients`` as in :meth:`TorchSource.training`."""
+        training = source.training(gradients)
+        taps = self.train if training else self.eval
+        source.entered([t for _, t in given], training, gradients)
         if not source.inputs or "input" in self.dark:
             return
         for path, tensor in floating(dict(given)):
@@ -321,3 +360,6 @@ def _pixels(tensor: Tensor) -> Tensor:
     if tensor.dim() >= 4 and tensor.is_contiguous():
         return tensor.flatten(1)
     return tensor
+
+
+compiled.never_alone(ForwardHook.__call__, Follower.__call__, InputHook.__call__)

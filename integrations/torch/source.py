@@ -25,6 +25,7 @@ from torch.optim.optimizer import (
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.census import Counters, Exact
+from shiftwatch.integrations.torch.compiled import Call
 from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import EveryHook, ForwardHook, InputHook
 from shiftwatch.integrations.torch.modules import Watched
@@ -98,6 +99,7 @@ class TorchSource:
         self._stride = 1
         # --- the graph
         self.tracing = True
+        self.rounded = False  # whether compiled code was left alone, see compiled.HALF
         self.headless = ""  # first layer, where the model's own forward is never called
         self._graph = Graph()
         self._graph_mode: bool | None = None
@@ -176,9 +178,14 @@ class TorchSource:
 
     # --- for the hooks -----------------------------------------------------------------------
 
-    def training(self) -> bool:
-        """Whether a forward pass counts as training, by the mode of the whole model."""
-        return self.root.training or (self._eval_trains and torch.is_grad_enabled())
+    def training(self, gradients: bool | None = None) -> bool:
+        """Whether a forward pass counts as training, by the mode of the whole model.
+
+        ``gradients`` says whether they were recorded, where torch cannot be asked any more.
+        """
+        if self.root.training or not self._eval_trains:
+            return self.root.training
+        return torch.is_grad_enabled() if gradients is None else gradients
 
     def open(self, site: Site, axis: int | str, activation: str, like: Tensor) -> Tap:
         """A tap for a site that is seen for the first time, with a tensor such as ``like``.
@@ -192,10 +199,12 @@ class TorchSource:
         self._new.append(tap)
         return tap
 
-    def entered(self, given: Sequence[Tensor], training: bool) -> None:
+    def entered(
+        self, given: Sequence[Tensor], training: bool, gradients: bool | None = None
+    ) -> None:
         """The model's forward starts."""
         self._forwards[training] = True
-        self._grad_forward |= torch.is_grad_enabled()
+        self._grad_forward |= torch.is_grad_enabled() if gradients is None else gradients
         if not self._batch_size or training:
             self._batch_size = next((t.shape[0] for t in given if t.dim()), self._batch_size)
         if self.tracing and self._may_trace(training) and not self._graph.begin(given):
@@ -215,7 +224,16 @@ class TorchSource:
         self._grad_forward |= torch.is_grad_enabled()
         if not self._may_trace(training):
             return
-        parent, same = self._graph.seen(hook.name, given, output)
+        self._fed(hook, *self._graph.seen(hook.name, given, output))
+
+    def trace_compiled(self, hook: ForwardHook, call: Call, training: bool) -> None:
+        """The same for a layer in compiled code."""
+        self._forwards[training] = True
+        self._grad_forward |= call.gradients
+        if self.tracing and self._may_trace(training):
+            self._fed(hook, *self._graph.told(hook.name, call))
+
+    def _fed(self, hook: ForwardHook, parent: str | None, same: bool) -> None:
         if parent is None:
             return
         before = self._by_name.get(parent)
@@ -618,24 +636,34 @@ class TorchSource:
             self.monitor.dark(type(self.root).__name__, _COMPILED if compiled else _NOTHING)
         elif self.generation + 1 >= PATIENCE and self._grad_forward:
             self._said_silent = True
+            rounded = [h.name for h in silent if self.rounded and not h.kernel]
+            if rounded:
+                more = f", … ({len(rounded)} layers)" if len(rounded) > 3 else ""
+                self.monitor.dark(", ".join(rounded[:3]) + more, _ROUNDED)
             for hook in silent:
-                self.monitor.dark(hook.name, _NEVER)
+                if hook.name not in rounded:
+                    self.monitor.dark(hook.name, _NEVER)
 
 
 _RANK = {"input": 0, "output": 1, "gradient": 2, "weight": 3, "update": 4}
 
 _NEVER = (
     f"it was not called in the first {PATIENCE} steps. Unused modules, calls of .forward() itself, "
-    "functional use of its weight and compiled code are not seen"
+    "functional use of its weight, and code that was compiled before watch() are not seen, nor are "
+    "branches, loops and function transforms inside of compiled code"
 )
 _NOTHING = (
     "NO LAYER WAS CALLED in the first step, so no activation and no gradient is seen. Give watch() "
-    "the very model that is trained, and let it be called uncompiled and not through .forward()"
+    "the very model that is trained, and let it not be called through .forward()"
 )
 _COMPILED = (
-    "IT IS COMPILED, and compiled code runs no hooks of this version: activations and gradients "
-    "are not seen, parameters and updates are. To see all, train the model uncompiled, or leave "
-    "the layers that matter out of torch.compile (torch._dynamo.reset() if they were in it)"
+    "IT WAS COMPILED BEFORE, and what is compiled runs no new hooks: activations and gradients are "
+    "not seen, parameters and updates are. To see all, call watch() before the compiled model is "
+    "called for the first time, or torch._dynamo.reset() after watch(): it is compiled once more"
+)
+_ROUNDED = (
+    "compiled in half precision, where what lies between two kernels is not rounded; to look at it "
+    "would round it, and change the result. Linear and convolutional layers are seen, with inputs"
 )
 
 

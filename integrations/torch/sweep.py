@@ -31,6 +31,7 @@ from torch._C import _current_graph_task_id as _backward  # -1 outside of backwa
 from torch._C import _is_tracing
 from torch.compiler import is_compiling
 
+from shiftwatch.integrations.torch import compiled
 from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import ForwardHook, Hook
 from shiftwatch.integrations.torch.modules import axis_of
@@ -731,3 +732,6 @@ def _passes_on(module: nn.Module) -> bool:
     return (
         kind.__module__.startswith("torch.nn.modules") and not own and "oftm" not in kind.__name__
     )
+
+
+compiled.never_alone(End.__call__, Enter.__call__, Leave.__call__)

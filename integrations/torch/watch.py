@@ -42,7 +42,8 @@ def watch(
 
     Args:
         model: a module, wrapped (``DataParallel``, ``torch.compile``) or not. A model that
-            was compiled *and called* before does not run new hooks; that is said.
+            was compiled *and called* before does not run new hooks; that is said, with the
+            cure.
         optimizer: one or several; ``None`` finds those that hold the model's parameters
             when they step.
         run: folder to record into; ``None`` for a dated one, ``False`` for memory only.
@@ -73,9 +74,16 @@ def watch(
     are not, a quarter of that for its gradient, 5 to 20 per parameter; measured by
     ``benchmarks/overhead.py``. Memory: 64 kB per layer, twice that with gradients.
 
-    Not seen: functional operations (they show in the next layer's input), and the inside of
-    compiled code. Under ``torch.amp.GradScaler``, gradients are recorded without its scale.
-    What is seen in which way to run PyTorch, and tested: ``docs/truth_table.md``.
+    Under ``torch.compile`` all of this is seen where ``watch`` comes before the first call of
+    the compiled model, whole or in parts: it adds no graph break, and nothing is compiled anew
+    while it watches, or once, without it, when it is closed. In half precision only layers
+    that are kernels of their own (linear, convolutional, attention) are looked at, with their
+    inputs: what is fused between them is rounded only where somebody looks.
+
+    Not seen: functional operations (they show in the next layer's input), and branches, loops
+    and function transforms inside of compiled code. Under ``torch.amp.GradScaler``, gradients
+    are recorded without its scale. What is seen in which way to run PyTorch, and tested:
+    ``docs/truth_table.md``.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
