@@ -620,3 +620,16 @@ def test_what_cannot_be_counted_is_refused_with_the_cure() -> None:
     monitor.close()
     with pytest.raises(ValueError, match="closed"):
         exact(monitor)
+
+
+def test_a_healthy_step_looks_at_the_models_output_once() -> None:
+    """The model's own forward is noticed, so its last layer need not stand in for it."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    with watch(model, run=False, rules=(), strict=True) as monitor:
+        sweeper: Any = monitor._source.sweeper  # type: ignore[attr-defined]
+        ended, seen = sweeper.ended, []
+        sweeper.ended = lambda output: (seen.append(output), ended(output))
+        for _ in range(12):
+            model(torch.randn(5, 4)).sum().backward()
+            monitor.step()
+    assert len(seen) == 12 and sweeper.looks == 0

@@ -318,7 +318,7 @@ class InputHook(Hook):
             return
         began = clock()
         try:
-            self.see_given(source, [*tensors(args), *tensors(kwargs)], None)
+            self._see(source, args, kwargs)
         except Exception as error:
             source.failed(INPUT, "input", error, self.dark)
         source.spent += clock() - began

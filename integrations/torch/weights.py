@@ -104,7 +104,9 @@ class Shelf:
             walks.append(walk + (p.data_ptr() - low) // size)
         self._index = np.concatenate(walks).astype(np.intp)
         self._probe = self._index.reshape(-1, WEIGHTS)[:, :RUN].ravel()
-        self._memory: Any = (ctypes.c_byte * (high - low)).from_address(low)
+        memory: Any = (ctypes.c_byte * (high - low)).from_address(low)
+        self._values = np.frombuffer(memory, self._raw)
+        self._expected = b""
         wide = np.float64 if self.dtype == torch.float64 else np.float32
         self.before, self.after = np.zeros((2, RING, len(held), WEIGHTS), wide)
         self.last = np.zeros((len(held), WEIGHTS), wide)  # the end of the step before
@@ -126,18 +128,20 @@ class Shelf:
         self.before, self.after = other.before, other.after
         self.last, self.moved = other.last, other.moved
 
-    def untouched(self, last: np.ndarray) -> bool:
+    def untouched(self) -> bool:
         """Whether a few values of each parameter are what they were."""
-        values = np.frombuffer(self._memory, self._raw).take(self._probe)
-        return bool((widened(values, self.dtype) == last[:, :RUN].ravel()).all())
+        return self._values.take(self._probe).tobytes() == self._expected
 
     def read(self, out: np.ndarray) -> None:
         """The values as they are now."""
-        values = np.frombuffer(self._memory, self._raw)
         if self._raw == out.dtype:
-            values.take(self._index, out=out.reshape(-1), mode="clip")
+            self._values.take(self._index, out=out.reshape(-1), mode="clip")
         else:
-            out[:] = widened(values.take(self._index), self.dtype).reshape(out.shape)
+            out[:] = widened(self._values.take(self._index), self.dtype).reshape(out.shape)
+
+    def expect(self) -> None:
+        """The values are as they should be when they are asked for next."""
+        self._expected = self._values.take(self._probe).tobytes()
 
 
 class Step(NamedTuple):
@@ -145,13 +149,15 @@ class Step(NamedTuple):
 
     Attributes:
         moved: whether there is an update.
-        start: whether the optimizer's start was read.
+        began: whether an optimizer was about to step.
+        read: whether the weights were read then; else they are those of the step before.
         known: whether what lay before the step is known.
         suspect: float64[parameters], outliers found by a scan.
     """
 
     moved: bool
-    start: bool
+    began: bool
+    read: bool
     known: bool
     suspect: np.ndarray
 
@@ -180,6 +186,7 @@ class Weights:
         self.tampered: list[np.ndarray] = []
         self.touched = False  # whether another hand changed a weight since the last settling
         self._written = False  # whether it wrote to one in this step
+        self._read = False  # whether the start of this step was read
         self.urged = 0
         self.suspect = np.zeros(len(listed))
         self.largest = np.full(len(listed), np.nan)
@@ -195,13 +202,13 @@ class Weights:
             return
         self._look(scan=True)
         row = len(self.steps)
-        for shelf in self.shelves:
-            last = self._latest(shelf)
-            if self.have_last and row and not self._written and shelf.untouched(last):
-                shelf.before[row] = last
-            else:
-                shelf.read(shelf.before[row])
-                self.touched |= self.have_last and not _equal(shelf.before[row], last)
+        quiet = self.have_last and row > 0 and not self._written
+        if not (quiet and all(shelf.untouched() for shelf in self.shelves)):
+            self._read = True
+            for shelf in self.shelves:
+                start = shelf.before[row]
+                shelf.read(start)
+                self.touched |= self.have_last and not _equal(start, self._latest(shelf))
         self.have_before = bool(self.shelves)
 
     def stepped(self) -> None:
@@ -218,9 +225,11 @@ class Weights:
         row = len(self.steps)
         for shelf in self.shelves:
             shelf.read(shelf.after[row])
+            shelf.expect()
         unknown = stepped is None or not self.have_last or (stepped and not self.have_before)
         moved = self.have_before or (stepped is None and self.have_last)
-        self.steps.append(Step(moved, self.have_before, not unknown, self.suspect))
+        self.steps.append(Step(moved, self.have_before, self._read, not unknown, self.suspect))
+        self._read = False
         self.suspect = np.zeros(len(self.listed))
         self.have_last, self.have_before, self._written = True, False, False
 
@@ -241,10 +250,10 @@ class Weights:
             # No optimizer: the step is all that changed. One that skipped: nothing did.
             start = before.copy()
             for row, step in enumerate(self.steps):
-                if step.start:
+                if step.read:
                     start[row] = shelf.before[row]
                 if step.known:
-                    now = start[row] if step.start else after[row]
+                    now = start[row] if step.began else after[row]
                     found[row, shelf.members] = _relative(now, before[row])
             weights, updates = (
                 c[shelf.members] for c in (self.weight_columns, self.update_columns)
@@ -356,7 +365,7 @@ class Weights:
         if len(old) != len(self.shelves) or not all(s.continued for s in self.shelves):
             self.have_last = self.have_before = False
             self.newest = self.newest_moved = -1
-            self.steps = [Step(False, False, False, s.suspect) for s in self.steps]
+            self.steps = [Step(False, False, False, False, s.suspect) for s in self.steps]
 
     def _scan(self, versions: list[int]) -> None:
         """Read in full what somebody wrote to in place: one element is easily missed.
