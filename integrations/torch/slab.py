@@ -57,12 +57,17 @@ def widened(raw: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     return raw.astype(np.float32) if dtype is torch.float16 else raw
 
 
+def elsewhere(tensor: Tensor) -> torch.device | None:
+    """The device that a tensor lies on; ``None`` for this machine's memory."""
+    return None if tensor.is_cpu else tensor.device
+
+
 class Unseeable(Exception):
     """A tensor that cannot be sampled; its text says why."""
 
 
 class Plan:
-    """Where the sampled values lie in tensors of one shape, layout, type and device.
+    """Where the sampled values lie in tensors of one shape, layout and type in this machine's memory.
 
     Samples are read through NumPy at the tensor's address: a torch operation costs three times as much,
     most of it before the first value is touched.
@@ -124,22 +129,63 @@ class Plan:
         else:
             slot[:] = widened(values.take(index), self.dtype)
 
-    def _build(self, turn: int) -> np.ndarray:
+    def where(self, turn: int) -> np.ndarray:
+        """Offsets of the sampled values: int64[values]."""
         fraction = self.shop.fraction(*self.kind, turn, self.block)
         index = offsets(fraction, self.shape, self.stride, self.axis, self.units)
-        found = self._index[turn] = np.ascontiguousarray(index.reshape(-1), np.intp)
+        return np.ascontiguousarray(index.reshape(-1), np.intp)
+
+    def _build(self, turn: int) -> np.ndarray:
+        found = self._index[turn] = self.where(turn)
         return found
 
 
+class DevicePlan(Plan):
+    """The same for tensors on a device: one gather there, which nobody waits for."""
+
+    __slots__ = ("_there", "device", "span")
+
+    def __init__(self, shop: Shop, tensor: Tensor, axis: int | None, kind: tuple[int, int]) -> None:
+        super().__init__(shop, tensor, axis, kind)
+        self.device = tensor.device
+        self.span = (1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True)),)
+        self._there: list[Tensor | None] = [None] * TURNS
+
+    def fits(self, tensor: Tensor) -> bool:
+        """Whether the values of this tensor lie where the plan looks for them."""
+        return (
+            tensor.shape == self.shape
+            and tensor.dtype is self.dtype
+            and tensor.device == self.device
+            and (tensor.is_contiguous() if self.contiguous else tensor.stride() == self.stride)
+            and not tensor.is_neg()
+            and (tensor.__class__ is Tensor or isinstance(tensor, torch.nn.Parameter))
+        )
+
+    def read(self, tensor: Tensor, turn: int, slot: Any) -> None:
+        """Gather a sample of a tensor that fits into ``slot``, float32 or float64 on the device."""
+        index = self._there[turn]
+        if index is None:
+            with torch.inference_mode(False):
+                index = self._there[turn] = torch.from_numpy(self.where(turn)).to(self.device)
+        # .data is the cheapest alias without a graph. It is only read.
+        flat = tensor.data.as_strided(self.span, (1,))
+        if slot.dtype == self.dtype:
+            torch.index_select(flat, 0, index, out=slot)
+        else:
+            slot.copy_(torch.index_select(flat, 0, index))
+
+
 class Kind(NamedTuple):
-    """What sites must share to lie on one slab: they are seen in the same steps, and are of
-    one length.
+    """What sites must share to lie on one slab: they are seen in the same steps, are of one
+    length, and lie on one device (``None``: in this machine's memory).
     """
 
     length: int
     gradient: bool
     mode: str
     wide: bool
+    device: torch.device | None = None
 
 
 class Slab:
@@ -147,11 +193,13 @@ class Slab:
 
     ``stage`` holds the steps since the last :meth:`settle`, float32[calls, RING, sites, length];
     ``ring`` what is kept of them, float32[rows, sites, length], of the steps ``when``,
-    int64[rows, sites].
+    int64[rows, sites]. For tensors on a device the stage is written there, on ``mirror``, and
+    fetched when it is settled: one wait in eight steps.
     """
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
+        self.mirror: Tensor | None = None
         self.taps: list[Tap] = []
         self.type = np.dtype(np.float64 if kind.wide else np.float32)
         self.stage = np.zeros((1, RING, 0, kind.length), self.type)
@@ -171,8 +219,12 @@ class Slab:
         self.columns[tap.place] = tap.column
         self._give(tap)
 
-    def unscale(self, row: int, scale: float) -> None:
-        """Divide what one step left."""
+    def unscale(self, row: int, scale: Any) -> None:
+        """Divide what one step left; ``scale`` may be a tensor on the device."""
+        if self.mirror is not None:
+            with torch.no_grad():
+                self.mirror[:, row] /= scale
+            return
         for stage, fresh in zip(self.stage, self.fresh, strict=True):
             stage[row, fresh[row]] /= scale
         for tap in self.taps:
@@ -181,6 +233,7 @@ class Slab:
 
     def deepen(self) -> None:
         """Room for one more call of every site."""
+        self._fetch()
         self.stage = np.concatenate([self.stage, np.zeros_like(self.stage[:1])])
         self.fresh.append([[] for _ in range(RING)])
         self._hand_out()
@@ -188,7 +241,7 @@ class Slab:
     def energy(self, row: int, out: np.ndarray) -> None:
         """Write the mean square of each site in one step; -Inf where a value is NaN."""
         fresh = self.fresh[0][row]
-        if fresh:
+        if fresh and self.kind.device is None:
             at: Any = slice(0, len(self.taps)) if len(fresh) == len(self.taps) else fresh
             x = self.stage[0, row, at]
             square = np.einsum("ij,ij->i", x, x)
@@ -211,6 +264,8 @@ class Slab:
             Whether room for what is kept runs out.
         """
         crowded = False
+        if self.kind.device is not None and any(any(call) for call in self.fresh):
+            self._fetch()
         for call, fresh in enumerate(self.fresh):
             counts = [len(fresh[row]) for row in rows]
             if not any(counts):
@@ -263,6 +318,7 @@ class Slab:
 
     def trim(self) -> None:
         """Drop the places that nobody uses; when nothing is kept."""
+        self._fetch()
         used = [t.place for t in self.taps if t.slab is self]
         self.taps = [self.taps[place] for place in used]
         for fresh in (row for call in self.fresh for row in call):
@@ -299,18 +355,28 @@ class Slab:
             shape[axis] = sites - shape[axis]
             return np.concatenate([table, np.full(shape, value, table.dtype)], axis=axis)
 
+        self._fetch()
         self.stage, self.ring = wider(self.stage, 2), wider(self.ring, 1)
         self.when, self.fill = wider(self.when, 1, -1), wider(self.fill, 0)
         self.columns = wider(self.columns, 0, -1)
         self._hand_out()
 
+    def _fetch(self) -> None:
+        """Bring the stage from the device, and wait for it."""
+        if self.mirror is not None and self.mirror.numel():
+            self.stage[...] = self.mirror.cpu().numpy()
+
     def _hand_out(self) -> None:
+        if self.kind.device is not None:
+            with torch.inference_mode(False):  # else nobody could write to it outside that mode
+                self.mirror = torch.from_numpy(self.stage).to(self.kind.device, copy=True)
         for tap in self.taps:
             if tap.slab is self:
                 self._give(tap)
 
     def _give(self, tap: Tap) -> None:
-        tap.slots = [list(call[:, tap.place]) for call in self.stage]
+        stage: Any = self.stage if self.mirror is None else self.mirror
+        tap.slots = [list(call[:, tap.place]) for call in stage]
         tap.first = tap.slots[0]
         tap.fresh = self.fresh[0]
 
@@ -335,7 +401,7 @@ class Shop:
         self.changed = False
         self._closed: list[tuple[int, int, bool]] = []  # row, step, kept; not settled yet
 
-    def unscale(self, scale: float) -> None:
+    def unscale(self, scale: Any) -> None:
         """Divide the gradients of the present step by the scale of the loss."""
         for slab in self.slabs.values():
             if slab.kind.gradient:
@@ -356,10 +422,11 @@ class Shop:
         return self.slabs[kind]
 
     def plan(self, tensor: Tensor, axis: int | None, kind: tuple[int, int]) -> Plan:
-        key = (tensor.shape, tensor.stride(), tensor.dtype, axis, kind)
+        key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, axis, kind)
         found = self._plans.get(key)
         if found is None:
-            found = self._plans[key] = Plan(self, tensor, axis, kind)
+            kind_of = DevicePlan if elsewhere(tensor) else Plan
+            found = self._plans[key] = kind_of(self, tensor, axis, kind)
             if len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
         else:
@@ -515,7 +582,8 @@ class Tap:
             return None
         refuse(tensor)
         wide = tensor.dtype == torch.float64
-        if self.slab is not None and self.slab.kind.wide != wide:
+        device = elsewhere(tensor)
+        if self.slab is not None and (self.slab.kind.wide, self.slab.kind.device) != (wide, device):
             self.leave()
         axis = axis_of(self.axis, tensor)
         positions, units = geometry(tensor.shape, axis)
@@ -524,7 +592,7 @@ class Tap:
                 positions = max(positions, self.wish[0])
             self.wish = self.geometry = positions, units
             gradient, mode = self.site.tensor == "gradient", self.site.mode
-            self.slab = self.shop.slab(Kind(positions * units, gradient, mode, wide))
+            self.slab = self.shop.slab(Kind(positions * units, gradient, mode, wide, device))
             self.slab.add(self)
         if units == self.wish[1] and positions > self.wish[0]:
             self.wish = (positions, units)
@@ -542,8 +610,6 @@ def refuse(tensor: Tensor) -> None:
         raise Unseeable(f"its layout is {tensor.layout}, and only dense tensors are sampled")
     if tensor.is_meta:
         raise Unseeable("it is on the meta device and holds no values")
-    if not tensor.is_cpu:
-        raise Unseeable(f"it lies on {tensor.device}, and only this machine's memory is sampled")
     if tensor.is_quantized:
         raise Unseeable("it is quantized")
     if tensor.dim() == 0:

@@ -337,7 +337,10 @@ class TorchSource:
         if self._scale is None:
             scaler = self.scaler()
             scale = None if scaler is None else scaler._get_scale_async()
-            self._scale = 1.0 if scale is None else float(scale)  # None where it is disabled
+            if scale is None:  # where it is disabled
+                self._scale = 1.0
+            else:  # on a device, without waiting for it
+                self._scale = float(scale) if scale.is_cpu else scale.clone()
 
     def _weights_failed(self, error: Exception) -> None:
         if self.strict:
@@ -366,7 +369,7 @@ class TorchSource:
                 if self.strict:
                     raise
                 self.monitor.dark(f"step {step}", f"not read in full: {_words(error)}")
-            if self._scale is not None and self._scale != 1.0:
+            if isinstance(self._scale, Tensor) or self._scale not in (None, 1.0):
                 self._shop.unscale(self._scale)
             self._scale = None
             due = self._shop.close(step, self.generation % self._stride == 0)

@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch.modules import Watched
-from shiftwatch.integrations.torch.slab import RAW, RING, widened
+from shiftwatch.integrations.torch.slab import RAW, RING, elsewhere, widened
 from shiftwatch.records import Site
 from shiftwatch.sampling import RUN, WEIGHTS, lattice
 from shiftwatch.source import Group
@@ -85,28 +85,15 @@ class Shelf:
     Every place read is inside a parameter that its module holds.
     """
 
+    #: Where the parameters lie; ``None`` for this machine's memory.
+    device: torch.device | None = None
+
     def __init__(self, members: list[int], held: list[Tensor]) -> None:
         self.members = np.array(members, np.int64)
         self.dtype = held[0].dtype
         self._raw = RAW[self.dtype]
-        size = self._raw.itemsize
-        low = min(p.data_ptr() for p in held)
-        high = max(p.data_ptr() + p.numel() * size for p in held)
-        walks = []
         self.counts = np.zeros(len(held), np.int64)
-        for i, p in enumerate(held):
-            places, stride, run = lattice(p.shape)
-            walk = (np.arange(places)[:, None] * stride + np.arange(run)).ravel()
-            self.counts[i] = walk.size
-            whole, rest = divmod(WEIGHTS, walk.size)  # those that are read once more: far apart
-            more = walk[np.arange(rest) * walk.size // max(rest, 1)]
-            walk = np.concatenate([np.tile(walk, whole), more])
-            walks.append(walk + (p.data_ptr() - low) // size)
-        self._index = np.concatenate(walks).astype(np.intp)
-        self._probe = self._index.reshape(-1, WEIGHTS)[:, :RUN].ravel()
-        memory: Any = (ctypes.c_byte * (high - low)).from_address(low)
-        self._values = np.frombuffer(memory, self._raw)
-        self._expected = b""
+        self._reach(held)
         wide = np.float64 if self.dtype == torch.float64 else np.float32
         self.before, self.after = np.zeros((2, RING, len(held), WEIGHTS), wide)
         self.last = np.zeros((len(held), WEIGHTS), wide)  # the end of the step before
@@ -114,10 +101,28 @@ class Shelf:
         self.shapes = [p.shape for p in held]
         self.continued = False
 
+    def _reach(self, held: list[Tensor]) -> None:
+        """Find the way to the values."""
+        size = self._raw.itemsize
+        low = min(p.data_ptr() for p in held)
+        high = max(p.data_ptr() + p.numel() * size for p in held)
+        walks = []
+        for i, p in enumerate(held):
+            places, stride, run = lattice(p.shape)
+            walk = (np.arange(places)[:, None] * stride + np.arange(run)).ravel()
+            self.counts[i] = walk.size
+            walks.append(walk[_spread(walk.size)] + (p.data_ptr() - low) // size)
+        self._index = np.concatenate(walks).astype(np.intp)
+        self._probe = self._index.reshape(-1, WEIGHTS)[:, :RUN].ravel()
+        memory: Any = (ctypes.c_byte * (high - low)).from_address(low)
+        self._values = np.frombuffer(memory, self._raw)
+        self._expected = b""
+
     def same(self, other: Shelf) -> bool:
         """Whether the other one holds the same values of the same parameters."""
         return (
-            self.dtype == other.dtype
+            self.device == other.device
+            and self.dtype == other.dtype
             and np.array_equal(self.members, other.members)
             and self.shapes == other.shapes
         )
@@ -132,8 +137,9 @@ class Shelf:
         """Whether a few values of each parameter are what they were."""
         return self._values.take(self._probe).tobytes() == self._expected
 
-    def read(self, out: np.ndarray) -> None:
-        """The values as they are now."""
+    def read(self, table: np.ndarray, row: int) -> None:
+        """The values as they are now, into a row of ``before`` or ``after``."""
+        out = table[row]
         if self._raw == out.dtype:
             self._values.take(self._index, out=out.reshape(-1), mode="clip")
         else:
@@ -142,6 +148,57 @@ class Shelf:
     def expect(self) -> None:
         """The values are as they should be when they are asked for next."""
         self._expected = self._values.take(self._probe).tobytes()
+
+    def fetch(self) -> None:
+        """Have what was read in ``before`` and ``after``: it is there."""
+
+
+class DeviceShelf(Shelf):
+    """Samples of parameters on a device: copied there, and fetched when they are settled."""
+
+    def _reach(self, held: list[Tensor]) -> None:
+        self.device = held[0].device
+        walks = [lattice(p.shape) for p in held]
+        self.counts[:] = [places * run for places, _, run in walks]
+        self._sources = [
+            p.as_strided((places, run), (stride, 1))
+            for p, (places, stride, run) in zip(held, walks, strict=True)
+        ]
+        self._way = np.stack([_spread(count) for count in self.counts.tolist()])
+        wide = torch.float64 if self.dtype == torch.float64 else torch.float32
+        with torch.inference_mode(False):
+            shape = 2, RING, len(held), WEIGHTS
+            self._there = torch.zeros(shape, dtype=wide, device=self.device)
+
+    def untouched(self) -> bool:
+        """Not known before the values are fetched."""
+        return False
+
+    def read(self, table: np.ndarray, row: int) -> None:
+        """The values as they are now, on the device."""
+        lines = self._there[int(table is self.after), row]
+        targets = [
+            line[: source.numel()].view(source.shape)
+            for line, source in zip(lines.unbind(0), self._sources, strict=True)
+        ]
+        with torch.no_grad():
+            torch._foreach_copy_(targets, self._sources)
+
+    def expect(self) -> None:
+        """Not asked for."""
+
+    def fetch(self) -> None:
+        """Have what was read in ``before`` and ``after``. Waits for the device."""
+        there = self._there.cpu().numpy()
+        for table, values in zip((self.before, self.after), there, strict=True):
+            table[:] = np.take_along_axis(values, self._way[None], axis=2)
+
+
+def _spread(count: int) -> np.ndarray:
+    """Which of so many values are read: all, some of them once more, far apart."""
+    whole, rest = divmod(WEIGHTS, count)
+    more = np.arange(rest) * count // max(rest, 1)
+    return np.concatenate([np.tile(np.arange(count), whole), more]).astype(np.intp)
 
 
 class Step(NamedTuple):
@@ -206,9 +263,9 @@ class Weights:
         if not (quiet and all(shelf.untouched() for shelf in self.shelves)):
             self._read = True
             for shelf in self.shelves:
-                start = shelf.before[row]
-                shelf.read(start)
-                self.touched |= self.have_last and not _equal(start, self._latest(shelf))
+                shelf.read(shelf.before, row)
+                if self.have_last and shelf.device is None:
+                    self.touched |= not _equal(shelf.before[row], self._latest(shelf))
         self.have_before = bool(self.shelves)
 
     def stepped(self) -> None:
@@ -224,7 +281,7 @@ class Weights:
         self._look(scan=stepped is not None)  # else every change looks like somebody else's
         row = len(self.steps)
         for shelf in self.shelves:
-            shelf.read(shelf.after[row])
+            shelf.read(shelf.after, row)
             shelf.expect()
         unknown = stepped is None or not self.have_last or (stepped and not self.have_before)
         moved = self.have_before or (stepped is None and self.have_last)
@@ -245,6 +302,7 @@ class Weights:
         found = np.full((number, len(self.listed)), np.nan)
         moved = np.array([s.moved for s in self.steps], bool)
         for shelf in self.shelves if number else ():
+            shelf.fetch()
             after = shelf.after[:number]
             before = np.concatenate([shelf.last[None], after[:-1]])
             # No optimizer: the step is all that changed. One that skipped: nothing did.
@@ -344,20 +402,20 @@ class Weights:
     def _lay_out(self) -> None:
         """Samples of every parameter where it lies now."""
         self.dark, self.fresh = {}, True
-        alike: dict[torch.dtype, tuple[list[int], list[Tensor]]] = {}
+        alike: dict[tuple[Any, ...], tuple[list[int], list[Tensor]]] = {}
         for i, own in enumerate(self.listed):
             p = own.parameter
             reason = _unsampled(p)
             if p is None or reason:
                 self.dark[i] = reason
                 continue
-            members, held = alike.setdefault(p.dtype, ([], []))
+            members, held = alike.setdefault((p.dtype, p.device), ([], []))
             members.append(i)
             held.append(p.detach())
         self._seen = [o for i, o in enumerate(self.listed) if i not in self.dark]
         old, self.shelves = self.shelves, []
         for members, held in alike.values():
-            shelf = Shelf(members, held)
+            shelf = (DeviceShelf if elsewhere(held[0]) else Shelf)(members, held)
             same = [s for s in old if s.same(shelf)]
             if same:  # moved, for example by a device or a swap: the values go on
                 shelf.continues(same[0])
@@ -386,7 +444,7 @@ class Weights:
         """Relative size of an outlier that was not there before; 0 if there is none."""
         p = self.listed[i].parameter
         shelf = next((s for s in self.shelves if i in s.members), None)
-        if p is None or shelf is None:
+        if p is None or shelf is None or shelf.device is not None:  # reading it would wait
             return 0.0
         with torch.no_grad():
             largest = float(p.detach().abs().max())
@@ -448,7 +506,7 @@ def _unsampled(p: Tensor | None) -> str:
         return "the module has no such parameter any more"
     if type(p) not in (Tensor, nn.Parameter):
         return f"it is a {type(p).__name__}"
-    if p.layout != torch.strided or p.dtype not in RAW or not p.is_cpu or not p.data_ptr():
+    if p.layout != torch.strided or p.dtype not in RAW or p.is_meta or not p.data_ptr():
         return f"a {p.dtype} tensor of layout {p.layout} on {p.device} holds no plain values"
     if p.data_ptr() % p.dtype.itemsize:
         return "its values do not lie at whole addresses"
