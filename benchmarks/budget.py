@@ -5,10 +5,11 @@
 The small network, whose step shiftwatch would double. *outside*: time in hooks, their dispatch by
 PyTorch and in ``monitor.step``, over the time of all else, since the warm-up. *monitor*: the share
 over the same steps as ``monitor.overhead`` has it, whose own value, since the beginning, stands beside.
-*watched*: steps with time in hooks; *idle*: microseconds of ``monitor.step`` in the others, which no
-budget can save, as little as *dispatch*; *dearest*: the longest ``monitor.step``. Then the batch grows until a step takes some
-four times as long, and the share of the second half is told apart: where a step is dearer, more can
-be watched. Wall time, for that is what a budget is about. Saved in ``benchmarks/results/budget.json``.
+*watched*: steps with time in hooks; *hooked*: steps in which the hooks were on, in each of which PyTorch
+takes *dispatch* to call them; *idle*: microseconds of ``monitor.step`` in the others, which no budget can
+save; *dearest*: the longest ``monitor.step``. Then the batch grows until a step takes some two times as
+long, and the share of the second half is told apart: where a step is dearer, more can be watched. Wall
+time, for that is what a budget is about. Saved in ``benchmarks/results/budget.json``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def spent(budget: float, warm: int, steps: int) -> list[dict[str, Any]]:
     training = Training(model, parts[0])
     attached = shiftwatch(budget=budget)(model, training.optimizer)
     monitor = attached.monitor
+    first = leaves(model)[0]
     calls = measure.dispatch(len(leaves(model)), clock)
     timed = measure.Steps(training, attached, clock)
     timed()
@@ -49,11 +51,14 @@ def spent(budget: float, warm: int, steps: int) -> list[dict[str, Any]]:
         training.batches = batches
         timed.forget()
         before, then = monitor.overhead, clock() - began
+        hooked = 0
         for _ in range(steps):
+            hooked += bool(first._forward_hooks)
             timed()
         after, now = monitor.overhead, clock() - began
-        used = sum(timed.hooks) + sum(timed.after)
-        rest = (sum(timed.whole) - used) / steps - calls
+        called = calls * hooked
+        used = sum(timed.hooks) + sum(timed.after) + called
+        rest = (sum(timed.whole) - used) / steps
         free = [a for a, h in zip(timed.after, timed.hooks, strict=True) if h == 0]
         idle = statistics.median(free) if free else float("nan")
         rows.append(
@@ -62,11 +67,11 @@ def spent(budget: float, warm: int, steps: int) -> list[dict[str, Any]]:
                 "batch": batch,
                 "steps": steps,
                 "plain": rest * 1e3,
-                "outside": (used / steps + calls) / rest,
-                "without_dispatch": used / steps / rest,
+                "outside": used / steps / rest,
                 "monitor": (after * now - before * then) / (now - then),
                 "overhead": after,
                 "watched": sum(h > 0 for h in timed.hooks),
+                "hooked": hooked,
                 "idle_us": idle * 1e6,
                 "dispatch_us": calls * 1e6,
                 "dearest_us": max(timed.after) * 1e6,
@@ -88,13 +93,13 @@ def main() -> None:
     path = given.results or (None if given.quick else RESULTS / "budget.json")
     rows = spent(given.budget, given.warm, 500 if given.quick else given.steps)
     print(
-        "batch  plain ms  outside  (no dispatch)  monitor  .overhead  idle µs  dispatch  dearest  watched steps"
+        "batch  plain ms  outside  monitor  .overhead  idle µs  dispatch  dearest  hooked  watched steps"
     )
     for row in rows:
         print(
-            f"{row['batch']:5}{row['plain']:10.3f}{row['outside']:9.4f}{row['without_dispatch']:15.4f}"
+            f"{row['batch']:5}{row['plain']:10.3f}{row['outside']:9.4f}"
             f"{row['monitor']:9.4f}{row['overhead']:11.4f}"
-            f"{row['idle_us']:9.1f}{row['dispatch_us']:10.1f}{row['dearest_us']:9.0f}{row['watched']:8} of {row['steps']:,}"
+            f"{row['idle_us']:9.1f}{row['dispatch_us']:10.1f}{row['dearest_us']:9.0f}{row['hooked']:8}{row['watched']:8} of {row['steps']:,}"
         )
     if path is not None:
         known = measure.conditions(False, given.quick)

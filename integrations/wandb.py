@@ -52,8 +52,8 @@ class WandbReporter:
     """Reports to a W&B run: rollups per window, alerts, and tables and pages at the end.
 
     Per window ``shiftwatch/worst_<metric>``, ``shiftwatch/layers_in_alarm``,
-    ``shiftwatch/incidents``, ``shiftwatch/alerts``, ``shiftwatch/overhead``, over
-    ``shiftwatch/step``, the optimizer step. At the end the tables ``shiftwatch/layers``
+    ``shiftwatch/incidents``, ``shiftwatch/alerts``, ``shiftwatch/overhead``, ``shiftwatch/every``,
+    over ``shiftwatch/step``, the optimizer step. At the end the tables ``shiftwatch/layers``
     (every layer, last and worst value of the five metrics), ``shiftwatch/series`` (the
     rollups of every window) and ``shiftwatch/alerts_raised``; the pages ``shiftwatch/map``
     (layers over time) and ``shiftwatch/report``, both also as an artifact.

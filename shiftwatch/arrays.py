@@ -147,7 +147,7 @@ class ArraySource:
             batch_size=sizes,
         )
 
-    def arm(self, on: bool) -> None:
+    def arm(self, on: bool, rest: int) -> None:
         """Nothing to switch: the monitor asks before it samples."""
 
     def seconds(self) -> float:

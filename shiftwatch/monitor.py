@@ -21,6 +21,7 @@ from shiftwatch._version import __version__
 from shiftwatch.arrays import RING, ArraySource
 from shiftwatch.history import History
 from shiftwatch.judgement import Judged, Judgement
+from shiftwatch.pace import Pace
 from shiftwatch.records import (
     INPUT,
     TENSORS,
@@ -50,6 +51,8 @@ _SIGN = 16.0
 _SOFT, _UNUSUAL = 2.0, 8.0
 # Steps after a sign for which every step is judged at once.
 _HURRY = 3
+# Steps that are left out in a row before the clock is looked at again, and what one costs.
+_REST, _IDLE = 64, 3e-6
 
 
 class Monitor:
@@ -134,15 +137,18 @@ class Monitor:
         self._patience = 0  # steps before a soft sign counts again
         self._hurry = 0
         self._broken = False  # whether the latest loss was not finite
+        self._startled = False  # whether it became so in a step that was left out
         self._closed = self._failed = False
         self._dark: dict[str, str] = {}
         self._exception: str | None = None
         self._spent = self._elapsed = 0.0
+        self._at_window = (0.0, 0.0)  # both when the last window was closed
         self._last: float | None = None
+        self._pace = Pace(every, budget)
         self._watching = True
-        self._gap = every
-        self._watched = 0
-        self._mark = (0, 0, 0.0, 0.0)  # watched, steps, spent and elapsed at the last adaptation
+        self._wake = 0  # the step to watch next
+        self._rest = self._idle = 0  # steps that may yet be left out, and those that were
+        self._told_gap = every
         options = {
             "every": every,
             "budget": budget,
@@ -197,11 +203,11 @@ class Monitor:
         if self._closed:
             self._late("observe")
             return
+        if not self._watching or self._failed:
+            return
         array = np.asarray(values)
         tensor = "input" if name == INPUT else tensor
         _check(name, array, tensor, units_axis, mode)
-        if not self._watching or self._failed:
-            return
         started = time.perf_counter()
         site = Site(name, tensor, part, mode)
         column = self._sites.column(site)
@@ -232,26 +238,34 @@ class Monitor:
 
         An error inside shiftwatch is logged once and ends the watching, never the training.
         """
+        if self._rest and _fine(loss):
+            self._rest -= 1
+            self._idle += 1
+            self.steps += 1
+            return
         if self._closed:
             self._late("step")
             return
         started = time.perf_counter()
         if self._last is not None:
             self._elapsed += started - self._last
+            self._spent += self._source.seconds() + _IDLE * self._idle
+        self._idle = 0
         if not self._failed:
             try:
                 with np.errstate(all="ignore"):  # whatever the application set
                     self._step(loss)
             except Exception as error:
                 self._fail(error)
-        self.steps += 1
-        ended = time.perf_counter()
-        if self._last is not None:
-            self._spent += ended - started
-            self._elapsed += ended - started
-        else:  # the first step builds the plans; it is no measure of the others
+        if self._last is None:  # the first step builds the plans; it is no measure of the others
             self._spent = 0.0
             self._source.seconds()
+            self._last = started = time.perf_counter()
+        self._look_ahead(started)
+        self.steps += 1
+        ended = time.perf_counter()
+        self._spent += ended - started
+        self._elapsed += ended - started
         self._last = ended
 
     def close(self) -> None:
@@ -262,9 +276,10 @@ class Monitor:
             self._settle()
         finally:
             self._closed = True
+            self._rest = 0
             self._source.close()
             end = {"steps": self.steps, "dark": dict(self._dark), "overhead": self.overhead}
-            end["finished"] = self._exception is None
+            end |= {"finished": self._exception is None, "every": self._pace.gap}
             self._history.meta.update(end)
             try:
                 self._finish()
@@ -285,6 +300,7 @@ class Monitor:
             alerts=tuple(a for a in alerts if a.severity != "info"),
             incidents=tuple(incidents),
             overhead=self.overhead,
+            every=self._pace.gap,
             final=True,
             run=self.history,
         )
@@ -409,7 +425,12 @@ class Monitor:
     def attach(self, source: Source) -> None:
         """Take samples from an adapter instead of ``observe``."""
         self._source = source
-        source.arm(self._watching)
+        source.arm(self._watching, 0)
+
+    def wake(self) -> None:
+        """Have the coming step watched, whatever ``every`` and ``budget`` say."""
+        self._watching, self._rest = True, 0
+        self._source.arm(True, 0)
 
     def dark(self, layer: str, reason: str) -> None:
         """Note that a layer can no longer be seen; said once, and in the report."""
@@ -425,7 +446,6 @@ class Monitor:
     def _step(self, loss: Any) -> None:
         if self._watching:
             value, given = self._loss(loss)
-            self._watched += 1
             self._pending.append((self.steps, value, given))
             self._source.end_step(self.steps)
             broken = given and not np.isfinite(value)
@@ -436,28 +456,49 @@ class Monitor:
             look = getattr(self._source, "look", None)
             if look is not None:
                 look(self.steps, bad or fresh, broken)
-            if sign:
-                self._hurry = _HURRY
+            if sign:  # far apart, each step that is judged by itself is dear
+                self._hurry = _HURRY if self._pace.gap < RING else 1
             if self._hurry > 0:
                 self._source.keep()
             urgent = self._hurry > 0 or self._source.full
             self._hurry = max(0, self._hurry - 1)
             if urgent or len(self._pending) >= self._source.ring:
                 # Where there are more steps than stages, no step need do more than one.
-                self._drain(at_once=urgent or self._source.ring <= RING)
+                few = self._source.ring <= RING and self._pace.gap < RING
+                self._drain(at_once=urgent or few)
             elif self._judging is not None:
                 self._go_on()
-        elif self._pending:
+        else:
             value, given = self._loss(loss)
-            if given and not np.isfinite(value):
+            broken = given and not np.isfinite(value)
+            if broken and not self._broken:
                 self._drain()
+                self._startled = True  # see what comes next
                 look = getattr(self._source, "look", None)
-                if look is not None and not self._broken:
+                if look is not None:
                     look(self.steps, True, True)
-                self._broken = True
-        asked = getattr(self._source, "asked", False)
-        self._watching = (self.steps + 1) % self._gap == 0 or asked
-        self._source.arm(self._watching)
+            elif self._judging is not None:
+                self._go_on()
+            self._broken = broken
+
+    def _look_ahead(self, started: float) -> None:
+        """Choose the next step to watch, and have the source rest until then."""
+        now = time.perf_counter() - started
+        step, ahead = self.steps, self._pace
+        self._wake = ahead.next(step, self._watching, self._spent + now, self._elapsed + now)
+        asked = bool(getattr(self._source, "asked", False)) or self._startled
+        self._startled = False
+        self._watching = asked or self._wake == step + 1
+        if not self._failed:
+            self._source.arm(self._watching, self._wake - step - 1)
+        # The step before the next watched one is not left out: it wakes the source.
+        idle = not self._watching and self._judging is None
+        self._rest = min(self._wake - step - 2, _REST) if idle else 0
+        if not 0.5 < ahead.gap / self._told_gap < 2:
+            self._told_gap = ahead.gap
+            share = f", to stay under {self.budget:.2%} of the step time" if self.budget else ""
+            self._note(Event(step, "budget", f"one step in {ahead.gap:,} is watched{share}"))
+            _log.info("one step in %d is watched%s", ahead.gap, share)
 
     def _loss(self, loss: Any) -> tuple[float, bool]:
         """Loss as a float, and whether it was given; what is no number is left out."""
@@ -520,14 +561,20 @@ class Monitor:
         steps, losses, given = (list(column) for column in zip(*self._pending, strict=True))
         self._pending = []
         batch = _with_steps(batch, np.array(steps, np.int64))
-        self._spent += self._source.seconds() if self._last is not None else 0.0
         stages = self._judgement.judging(
-            batch, np.array(losses, float), np.array(given, bool), min(self.overhead, 1.0)
+            batch, np.array(losses, float), np.array(given, bool), self._share()
         )
         if at_once:
             self._conclude(finish(stages), batch.events)
         else:
             self._judging = stages, batch.events
+
+    def _share(self) -> float:
+        """Share of the time spent in shiftwatch since the last window, 0 to 1."""
+        now = self._spent, self._elapsed
+        spent, elapsed = (a - b for a, b in zip(now, self._at_window, strict=True))
+        self._at_window = now
+        return min(max(spent / elapsed, 0.0), 1.0) if elapsed > 0 else 0.0
 
     def _go_on(self) -> None:
         """Do one more stage of the judging that was begun."""
@@ -547,7 +594,8 @@ class Monitor:
 
     def _conclude(self, judged: Judged, events: Sequence[Event]) -> None:
         """Pass on what was judged."""
-        self._hurry = max(self._hurry, 1 if judged.hurry else 0)
+        if judged.hurry and self._pace.gap < RING:
+            self._hurry = max(self._hurry, 1)
         self._publish(judged.alerts, judged.incidents, events)
         self._history.add_window(judged.window)
         if self._writer is not None:
@@ -560,10 +608,10 @@ class Monitor:
             alerts=tuple(a for a in judged.alerts if a.severity != "info"),
             incidents=judged.incidents,
             overhead=self.overhead,
+            every=self._pace.gap,
             losses=judged.window.losses,
         )
         self._reporters = deliver(self._reporters, report, strict=self.strict)
-        self._adapt()
 
     def _publish(
         self, alerts: Sequence[Alert], incidents: Sequence[Incident], events: Sequence[Event]
@@ -604,21 +652,6 @@ class Monitor:
         self._history.add_event(event)
         if self._writer is not None and not self._closed:
             self._writer.event(event)
-
-    def _adapt(self) -> None:
-        """Choose how many steps to leave out, so that the budget holds.
-
-        Judged by what the watched steps since the last time cost, beside a plain step.
-        """
-        if self.budget is None or self._elapsed <= 0:
-            return
-        now = (self._watched, self.steps, self._spent, self._elapsed)
-        watched, steps, spent, elapsed = (a - b for a, b in zip(now, self._mark, strict=True))
-        if watched < (RING if self._mark[0] else 2 * RING):  # the first ring makes the plans
-            return
-        self._mark = now
-        plain_step = max((elapsed - spent) / steps, 1e-9)
-        self._gap = max(self.every, math.ceil(spent / watched / (self.budget * plain_step)))
 
     def _newest(self) -> Mapping[str, np.ndarray]:
         run = self._history.view()
@@ -683,7 +716,8 @@ class Monitor:
             self.steps, type(error).__name__, error, exc_info=True,
         )  # fmt: skip
         with suppress(Exception):  # what failed may be the very thing that is asked now
-            self._source.arm(False)
+            self._rest = 0
+            self._source.arm(False, 0)
             self._note(
                 Event(self.steps, "dark", f"watching ended: {type(error).__name__}: {error}")
             )
@@ -717,6 +751,18 @@ def _check(name: str, array: np.ndarray, tensor: str, units_axis: int, mode: str
             f"{name}: an array needs at least one value; got shape {array.shape}. "
             "Leave empty batches and layers without units out."
         )
+
+
+def _fine(loss: Any) -> bool:
+    """Whether a loss is finite, or cannot be asked without making a device wait."""
+    try:
+        if loss.__class__ is not float:
+            if not getattr(loss, "is_cpu", isinstance(loss, np.floating)):
+                return True
+            loss = loss.item()
+        return math.isfinite(loss)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return True
 
 
 def _number(loss: Any) -> tuple[float, bool]:

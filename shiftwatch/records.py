@@ -191,6 +191,7 @@ class Report:
         incidents: opened or changed since the last report.
         overhead: share of the step time spent in shiftwatch so far, 0 to 1.
         losses: float64[steps of the window], the loss where it was given, else NaN.
+        every: one step in so many is watched by now.
         final: whether this is the last report of the run.
         run: the whole history, readable as from ``shiftwatch.open``; in the final report only.
 
@@ -206,6 +207,7 @@ class Report:
     incidents: tuple[Incident, ...] = ()
     overhead: float = 0.0
     losses: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    every: int = 1
     final: bool = False
     run: Run | None = None
 

@@ -164,8 +164,8 @@ class Source(Protocol):
     def take(self) -> Batch:
         """Everything recorded since the last take; its arrays may be reused afterwards."""
 
-    def arm(self, on: bool) -> None:
-        """Whether the coming step is watched."""
+    def arm(self, on: bool, rest: int) -> None:
+        """Whether the coming step is watched; if not, how many are left out with it."""
 
     def seconds(self) -> float:
         """Time spent in hooks since the last call, in seconds."""

@@ -89,7 +89,9 @@ def test_a_window_older_than_a_site_has_a_column_less_and_still_a_worst():
 def test_rollups_have_the_same_keys_whatever_was_measured():
     full = set(rollups(a_report()))
     assert full == set(rollups(a_report(metrics={})))
-    assert full == {f"worst_{m}" for m in METRICS} | {"layers_in_alarm", "incidents", "overhead"}
+    assert full == {f"worst_{m}" for m in METRICS} | {
+        "layers_in_alarm", "incidents", "overhead", "every",
+    }  # fmt: skip
     assert all(type(value) is float for value in rollups(a_report()).values())
 
 

@@ -296,7 +296,7 @@ def test_steps_that_are_not_watched_leave_nothing_behind() -> None:
     """Every second step: its update is its own, and what came between is not tampering."""
     bench = Bench(lr=0.1)
     for step in range(8):
-        bench.source.arm(step % 2 == 0)
+        bench.source.arm(step % 2 == 0, 0)
         bench.step()
     batch = bench.source.take()
     assert batch.steps.tolist() == [0, 2, 4, 6]

@@ -333,8 +333,7 @@ def exact(monitor: Monitor, layers: Layers = None) -> dict[str, Census]:
     if monitor._source.closed:  # type: ignore[attr-defined]
         raise ValueError("exact() counts in the next step, and this monitor is closed.")
     result = counters.once(layers)
-    monitor._source.arm(True)  # the coming step, whatever the budget
-    monitor._watching = True
+    monitor.wake()
     return result
 
 

@@ -255,6 +255,8 @@ def _nodes(ctx: Any, name: str) -> list[Any]:
 def _see(seen: list[Tensor], token: Tensor, mark: Tensor, number: int) -> None:
     """``shiftwatch::see``: the outputs of a layer, then its input where it may be wanted."""
     hook = _hooks.get(int(token))
+    if hook is not None:
+        hook.source.fused = True  # from now on the hooks stay on
     if hook is None or not hook.source.armed or _backward() != -1:
         return  # closed since, not this step, or recomputed in the backward pass
     source, call, began = hook.source, _calls[number] if number >= 0 else _UNKNOWN, clock()

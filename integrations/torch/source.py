@@ -48,6 +48,9 @@ YOUNG, SETTLED = 64, 256
 TRACED = 2
 #: Steps after which a layer that was never called is named.
 PATIENCE = 3
+#: Steps that are left out together for which hooks come off: on and off costs as much as
+#: PyTorch takes for calling them a few times.
+FAR = 8
 
 logger = logging.getLogger("shiftwatch")
 
@@ -71,6 +74,7 @@ class TorchSource:
         spent: nanoseconds in hooks since the last :meth:`seconds`.
         calm: whether a hook has nothing to find out but values; in evaluation, in training.
         follows: whether gradients are sampled in this step.
+        fused: whether hooks are part of compiled code.
     """
 
     def __init__(
@@ -84,6 +88,8 @@ class TorchSource:
         self.closed = False
         self.generation = 0
         self.spent = 0
+        self.fused = modules.compiled(model)
+        self._near = True  # whether the next watched step is near
         self.calm = (False, False)
         kinds = set(tensors)
         self.outputs, self.inputs = "output" in kinds, "input" in kinds
@@ -151,7 +157,18 @@ class TorchSource:
         self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
 
     def hook(self) -> None:
-        """Attach."""
+        """Attach, and say what is known by now."""
+        if self._exact is not None:
+            names = self.counters.always(self._exact)
+            self._tell("exact", f"{len(names)} layers' outputs are counted in full", 0)
+        self._attach()
+        for name in modules.uncalled(Watched(h.name, h.module) for h in self._hooks):
+            self.monitor.dark(
+                name, "its parent computes without calling it; its parameters and the result "
+                "are watched there"
+            )  # fmt: skip
+
+    def _attach(self) -> None:
         touchy = {} if modules.compiled(self._model) else modules.fast(self.root)
         inside = {id(m) for whole in touchy.values() for m in whole.modules()}
         apart = [h for h in self._hooks if id(h.module) in inside]
@@ -164,17 +181,14 @@ class TorchSource:
             if id(h.module) not in inside
         ]
         self._handles.append(self.root.register_forward_pre_hook(self._input, with_kwargs=True))
-        if self._exact is not None:
-            names = self.counters.always(self._exact)
-            self._tell("exact", f"{len(names)} layers' outputs are counted in full", 0)
         self._handles.append(self.root.register_forward_hook(End(self)))
         self._handles.append(register_optimizer_step_pre_hook(self._before))
         self._handles.append(register_optimizer_step_post_hook(self._after))
-        for name in modules.uncalled(Watched(h.name, h.module) for h in self._hooks):
-            self.monitor.dark(
-                name, "its parent computes without calling it; its parameters and the result "
-                "are watched there"
-            )  # fmt: skip
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
     # --- for the hooks -----------------------------------------------------------------------
 
@@ -351,9 +365,20 @@ class TorchSource:
 
     # --- for the monitor -----------------------------------------------------------------------
 
-    def arm(self, on: bool) -> None:
-        """Whether the coming step is watched."""
+    def arm(self, on: bool, rest: int) -> None:
+        """Whether the coming step is watched. Hooks are off where it is long until one is.
+
+        Where code was compiled with them they stay: it would be compiled anew without.
+        """
         self.armed = on and not self.closed
+        if self.armed:
+            if not self._handles:
+                self._attach()
+        else:
+            self._weights.skip()
+            if rest >= FAR and not self.fused:
+                self._detach()
+        self._near = self.armed or rest < FAR
 
     def end_step(self, step: int) -> None:
         """The optimizer step ``step`` has ended: sample the weights, close the row."""
@@ -378,8 +403,6 @@ class TorchSource:
             if due:
                 self._settle()
             self._next_generation()
-        else:
-            self._weights.skip()
         self._last_step = step
         self._did_step = False
         self._rate = math.nan
@@ -414,7 +437,8 @@ class TorchSource:
         self.generation += 1
         turn = self.generation < GRADIENTS_ALL or self.generation % GRADIENT_TURN == 0
         self.follows = self._gradients and turn
-        self._stride = 1 if self.generation < YOUNG else 2 if self.generation < SETTLED else 4
+        young = self.generation < YOUNG or not self._near
+        self._stride = 1 if young else 2 if self.generation < SETTLED else 4
         quiet = self.outputs and not self._eval_trains
         self.calm = (quiet and not self._left[False], quiet and not self._left[True])
         self._forwards = {True: False, False: False}
@@ -497,9 +521,7 @@ class TorchSource:
         self.closed, self.armed = True, False
         self.sweeper.close()
         self.counters.close()
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._detach()
         # The monitor may live on to be read; a hook on a graph that still waits does nothing.
         self.root = self._model = nn.Identity()
         self._hooks, self._taps, self._new, self._owned = [], [], [], []

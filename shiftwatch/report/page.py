@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 _ASSETS = Path(__file__).parent / "assets"
 _SLOT = re.compile(r"<!--([a-z_]+)-->")
 # Keys of a run's meta data that the page shows elsewhere or that are no setting.
-_NOT_SETTINGS = frozenset({"name", "finished", "verdict", "dark", "damage", "steps", "overhead"})
+_NOT_SETTINGS = frozenset(
+    {"name", "finished", "verdict", "dark", "damage", "steps", "overhead", "every"}
+)
 
 
 def render(run: Run) -> str:

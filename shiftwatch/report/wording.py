@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +192,25 @@ def loss_range(losses: np.ndarray) -> str:
     return f"{number(float(f'{known[0]:.4g}'))} → {number(float(f'{known[-1]:.4g}'))}"
 
 
+def watched(meta: Mapping[str, Any]) -> str:
+    """Which steps were watched, where it was not each of them.
+
+    Example:
+        >>> watched({"options": {"every": 1, "budget": 0.01}, "every": 250})
+        'one step in 250 at the end, for a budget of 1 %'
+        >>> watched({"options": {"every": 10, "budget": None}, "every": 10})
+        'one step in 10'
+    """
+    options = meta.get("options") or {}
+    every, budget = meta.get("every", options.get("every", 1)), options.get("budget")
+    if not budget:
+        return f"one step in {every:,}" if every > 1 else ""
+    share = f"for a budget of {percent(budget)}"
+    if "every" not in meta:  # not finished
+        return f"as many steps as fit, {share}"
+    return f"one step in {every:,} at the end, {share}" if every > 1 else f"every step, {share}"
+
+
 def facts(run: Run) -> list[tuple[str, str]]:
     """Label and value of the small facts under the headline; unknown ones are left out."""
     last = int(run.steps[-1]) if run.steps.size else None
@@ -207,6 +227,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Layers", f"{layers_of(run):,}"),
         ("Windows", f"{run.steps.size:,}"),
         ("Overhead", percent(overhead) if run.steps.size and math.isfinite(overhead) else ""),
+        ("Watched", watched(run.meta)),
         ("Loss", loss_range(run.losses)),
         ("Attempt", attempt),
         ("Started", when(run.meta.get("started"))),

@@ -36,4 +36,6 @@ def line(report: Report, incidents: Mapping[int, Incident] | None = None) -> str
         more = f" and {len(origins) - NAMED} more" if len(origins) > NAMED else ""
         parts.append(f"in alarm: {', '.join(origins[:NAMED])}{more}")
     parts.append(f"overhead {100 * report.overhead:.2g} %")
+    if report.every > 1:
+        parts.append(f"one step in {report.every:,}")
     return " · ".join(parts)

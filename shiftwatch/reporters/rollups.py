@@ -58,7 +58,7 @@ def worst(report: Report, metric: str) -> tuple[Site, float] | None:
 
 
 def rollups(report: Report, incidents: Mapping[int, Incident] | None = None) -> dict[str, float]:
-    """The report's eight series: float, NaN where a metric has no value yet.
+    """The report's series: float, NaN where a metric has no value yet.
 
     Args:
         report: one window.
@@ -68,7 +68,8 @@ def rollups(report: Report, incidents: Mapping[int, Incident] | None = None) -> 
     Returns:
         ``worst_<metric>`` for each of :data:`METRICS`, signed; ``layers_in_alarm``, layers
         that an open incident touches, origin and followers; ``incidents``, how many are
-        open; ``overhead``, share of the step time so far, 0 to 1.
+        open; ``overhead``, share of the step time so far, 0 to 1; ``every``, one step in so
+        many is watched.
 
     Example:
         >>> report = Report(0, 7, (Site("fc1"),), {"kl": np.array([0.25])}, overhead=0.01)
@@ -87,6 +88,7 @@ def rollups(report: Report, incidents: Mapping[int, Incident] | None = None) -> 
         "layers_in_alarm": float(len(touched)),
         "incidents": float(len(incidents)),
         "overhead": float(report.overhead),
+        "every": float(report.every),
     }
 
 
