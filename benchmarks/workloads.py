@@ -199,6 +199,9 @@ WORKLOADS: dict[str, Build] = {f.__name__: f for f in (small, mlp, lstm, hf, cnn
 #: Modules without which a workload cannot be built.
 NEEDS = {"hf": ("transformers",)}
 
+#: Workloads whose steps are so short that a budget of 1 % leaves some out.
+QUICK_STEPS = ("small", "mlp")
+
 
 class Training:
     """A model and its optimizer; a call is a step."""

@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter_ns as clock
@@ -41,9 +42,9 @@ from shiftwatch.source import Batch, Group
 #: together. (A few layers in every step cost four times as much: each time, the code that
 #: reads them has to come from memory first.)
 GRADIENTS_ALL = GRADIENT_TURN = 8
-#: Whole samples, for histograms and single units: of every step until the first number of
-#: watched steps, then of every second, then of every fourth.
-YOUNG, SETTLED = 64, 256
+#: Whole samples, for histograms and single units: of every step until the first of these
+#: numbers of watched steps, then of every second, every fourth, every eighth.
+THINNED = (64, 256, 1024)
 #: Forward passes per mode from which parents are read.
 TRACED = 2
 #: Steps after which a layer that was never called is named.
@@ -296,7 +297,8 @@ class TorchSource:
         began = clock()
         try:
             self._optimizer_seen = True
-            self._look_for_scaler()
+            if self.follows or self.scaler is not None:
+                self._look_for_scaler()
             rate = _rate(optimizer)
             self._rate = rate if math.isnan(self._rate) else max(self._rate, rate)
             if self._owned:
@@ -437,8 +439,7 @@ class TorchSource:
         self.generation += 1
         turn = self.generation < GRADIENTS_ALL or self.generation % GRADIENT_TURN == 0
         self.follows = self._gradients and turn
-        young = self.generation < YOUNG or not self._near
-        self._stride = 1 if young else 2 if self.generation < SETTLED else 4
+        self._stride = 2 ** bisect_right(THINNED, self.generation) if self._near else 1
         quiet = self.outputs and not self._eval_trains
         self.calm = (quiet and not self._left[False], quiet and not self._left[True])
         self._forwards = {True: False, False: False}

@@ -380,7 +380,15 @@ class Sweeper:
         if self._checked or self._pass is not None or self._early or not self._may_look():
             return
         self._checked = True
-        _guarded(self.source, self._check_gradients)
+        known = len(self.graph.order)  # 0 in the first step
+        if self._chosen != known or self.source.generation % SELDOM == 0:
+            self._signals, self._chosen = self._first_with_gradients(), known
+        try:  # the usual case in few words
+            clean = all(map(_sum_is_finite, self._signals))
+        except Exception:
+            clean = False
+        if not clean:
+            _guarded(self.source, self._check_gradients)
 
     def _end(self, output: Any) -> None:
         found = list(_plain(floating(output)))
@@ -518,9 +526,6 @@ class Sweeper:
 
     def _check_gradients(self) -> None:
         """Sum those that every bad gradient arrives at: of the layers that come first."""
-        known = len(self.graph.order)  # 0 in the first step
-        if self._chosen != known or self.source.generation % SELDOM == 0:
-            self._signals, self._chosen = self._first_with_gradients(), known
         for own in self._signals:
             grad = own.parameter.grad if own.parameter is not None else None
             if type(grad) is not Tensor or not grad.is_cpu:
@@ -673,6 +678,13 @@ class Sweeper:
         text = "the loss is NaN or Inf though every value that the model put out is finite: it "
         text += "comes from the loss itself"
         return Finding(last, Site(last, "loss"), 1, 1, text) if last else text
+
+
+def _sum_is_finite(own: Owned) -> bool:
+    """Whether the gradient of a parameter is finite at first sight; read without torch."""
+    held = own.module._parameters[own.key]
+    values = held.grad.numpy().ravel()  # type: ignore[union-attr]
+    return math.isfinite(values.dot(values))
 
 
 def _in_weight(seen: Seen, beside: str, inputs: bool) -> Finding:

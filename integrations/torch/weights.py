@@ -145,9 +145,10 @@ class Shelf:
         else:
             out[:] = widened(self._values.take(self._index), self.dtype).reshape(out.shape)
 
-    def expect(self) -> None:
-        """The values are as they should be when they are asked for next."""
-        self._expected = self._values.take(self._probe).tobytes()
+    def expect(self, now: np.ndarray) -> None:
+        """The values, just read as ``now``, are as they should be when they are asked for next."""
+        same = self._raw == now.dtype
+        self._expected = (now[:, :RUN] if same else self._values.take(self._probe)).tobytes()
 
     def fetch(self) -> None:
         """Have what was read in ``before`` and ``after``: it is there."""
@@ -184,7 +185,7 @@ class DeviceShelf(Shelf):
         with torch.no_grad():
             torch._foreach_copy_(targets, self._sources)
 
-    def expect(self) -> None:
+    def expect(self, now: np.ndarray) -> None:
         """Not asked for."""
 
     def fetch(self) -> None:
@@ -232,7 +233,8 @@ class Weights:
         self.weight_columns = np.full(len(listed), -1, np.int64)
         self.update_columns = np.full(len(listed), -1, np.int64)
         self.shelves: list[Shelf] = []
-        self._seen: list[Owned] = listed  # those that can be read
+        self._homes = _homes(listed)  # of those that can be read
+        self._held: list[Tensor] = []  # what lay there at the latest look
         self.pointers: list[int] = []
         self.versions: list[int] = []
         self.have_last = False  # whether the end of the step before was read
@@ -270,7 +272,10 @@ class Weights:
 
     def stepped(self) -> None:
         """The optimizer has stepped: changes from here on are somebody else's."""
-        self.versions = [_version(o.parameter) for o in self._seen]
+        try:
+            self.versions = list(map(_VERSION, self._held))
+        except RuntimeError:  # inference tensors have none
+            self.versions = [_version(p) for p in self._held]
 
     def end(self, stepped: bool | None) -> None:
         """The step is over: read.
@@ -282,7 +287,7 @@ class Weights:
         row = len(self.steps)
         for shelf in self.shelves:
             shelf.read(shelf.after, row)
-            shelf.expect()
+            shelf.expect(shelf.after[row])
         unknown = stepped is None or not self.have_last or (stepped and not self.have_before)
         moved = self.have_before or (stepped is None and self.have_last)
         self.steps.append(Step(moved, self.have_before, self._read, not unknown, self.suspect))
@@ -385,22 +390,22 @@ class Weights:
         Samples are laid out anew where a parameter was replaced, moved or resized.
         """
         try:
-            held = [o.module._parameters[o.key] for o in self._seen]
-            pointers = [p.data_ptr() for p in held]  # type: ignore[union-attr]
-            versions = [p._version for p in held]  # type: ignore[union-attr]
-        except (AttributeError, KeyError, RuntimeError):  # gone, or of another type
-            pointers, versions = [-1], []
+            held: list[Any] = [home[key] for home, key in self._homes]
+            pointers = list(map(_ADDRESS, held))
+            versions = list(map(_VERSION, held))
+        except (TypeError, KeyError, RuntimeError):  # gone, or of another type
+            held, pointers, versions = [], [-1], []
         if pointers != self.pointers:
-            self._lay_out()
-            found = [o.parameter for o in self._seen]
-            self.pointers = [_pointer(p) for p in found]
-            versions = [_version(p) for p in found]
+            held = self._lay_out()
+            self.pointers = [_pointer(p) for p in held]
+            versions = [_version(p) for p in held]
+        self._held = held
         if scan and len(versions) == len(self.versions) and versions != self.versions:
             self._scan(versions)
         self.versions = versions
 
-    def _lay_out(self) -> None:
-        """Samples of every parameter where it lies now."""
+    def _lay_out(self) -> list[Tensor | None]:
+        """Samples of every parameter where it lies now; returns those that can be read."""
         self.dark, self.fresh = {}, True
         alike: dict[tuple[Any, ...], tuple[list[int], list[Tensor]]] = {}
         for i, own in enumerate(self.listed):
@@ -412,7 +417,8 @@ class Weights:
             members, held = alike.setdefault((p.dtype, p.device), ([], []))
             members.append(i)
             held.append(p.detach())
-        self._seen = [o for i, o in enumerate(self.listed) if i not in self.dark]
+        seen = [o for i, o in enumerate(self.listed) if i not in self.dark]
+        self._homes = _homes(seen)
         old, self.shelves = self.shelves, []
         for members, held in alike.values():
             shelf = (DeviceShelf if elsewhere(held[0]) else Shelf)(members, held)
@@ -424,6 +430,7 @@ class Weights:
             self.have_last = self.have_before = False
             self.newest = self.newest_moved = -1
             self.steps = [Step(False, False, False, False, s.suspect) for s in self.steps]
+        return [o.parameter for o in seen]
 
     def _scan(self, versions: list[int]) -> None:
         """Read in full what somebody wrote to in place: one element is easily missed.
@@ -488,6 +495,16 @@ def _relative(now: np.ndarray, last: np.ndarray) -> np.ndarray:
         ratio = change / np.maximum(size, np.finfo(np.float64).tiny)
     relative[~same] = np.where(np.isnan(ratio), np.inf, ratio)
     return relative
+
+
+#: As functions that ``map`` calls without Python in between.
+_ADDRESS: Any = Tensor.data_ptr
+_VERSION: Any = Tensor._version.__get__  # type: ignore[attr-defined]
+
+
+def _homes(listed: Sequence[Owned]) -> list[tuple[dict[str, Tensor | None], str]]:
+    """Where modules keep their parameters: to look there costs less than to ask the module."""
+    return [(o.module._parameters, o.key) for o in listed]
 
 
 def _version(parameter: Tensor | None) -> int:
