@@ -99,7 +99,11 @@ def compare(workload: str, variant: Variant, order: Order) -> dict[str, Any]:
     if seldom:
         stretches = -(-order.steps // STRETCH)
         pairs = STRETCH * measure.in_turn(
-            measure.repeated(a, STRETCH), measure.repeated(b, STRETCH), stretches, order.seconds, MOST
+            measure.repeated(a, STRETCH),
+            measure.repeated(b, STRETCH),
+            stretches,
+            order.seconds,
+            MOST,
         )
     else:
         pairs = measure.in_turn(a, b, order.steps, order.seconds, MOST)

@@ -233,8 +233,8 @@ class Monitor:
         """The optimizer step is done. Call it once per optimizer step.
 
         Args:
-            loss: a float, or a tensor on the CPU; others are left out, for reading them
-                would make the training wait.
+            loss: a float, or a tensor on the CPU. One on a device is recorded where the adapter
+                can do so without making the training wait, and known some steps later.
 
         An error inside shiftwatch is logged once and ends the watching, never the training.
         """
@@ -503,7 +503,12 @@ class Monitor:
     def _loss(self, loss: Any) -> tuple[float, bool]:
         """Loss as a float, and whether it was given; what is no number is left out."""
         try:
-            return _number(loss)
+            value, given = _number(loss)
+            if not given and loss is not None and self._watching:
+                note = getattr(self._source, "note_loss", None)
+                if note is not None:
+                    note(loss)
+            return value, given
         except (TypeError, ValueError, RuntimeError) as error:
             if self.strict:
                 raise
@@ -548,6 +553,9 @@ class Monitor:
             return
         try:
             with np.errstate(all="ignore"):
+                finish = getattr(self._source, "finish", None)
+                if finish is not None:
+                    finish()
                 self._drain()
         except Exception as error:
             self._fail(error)
@@ -558,11 +566,16 @@ class Monitor:
         if not self._pending:
             return
         batch = self._source.take()
-        steps, losses, given = (list(column) for column in zip(*self._pending, strict=True))
-        self._pending = []
-        batch = _with_steps(batch, np.array(steps, np.int64))
+        number = len(batch.steps)
+        if not number:  # on its way from a device
+            return
+        steps, losses, given = map(np.array, zip(*self._pending[:number], strict=True))
+        self._pending = self._pending[number:]
+        batch = _with_steps(batch, steps)
+        if batch.losses is not None and batch.given is not None:
+            losses, given = np.where(given, losses, batch.losses), given | batch.given
         stages = self._judgement.judging(
-            batch, np.array(losses, float), np.array(given, bool), self._share()
+            batch, losses.astype(float), given.astype(bool), self._share()
         )
         if at_once:
             self._conclude(finish(stages), batch.events)

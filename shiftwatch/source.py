@@ -119,6 +119,8 @@ class Batch:
         coming: whether the next watched step is looked at in full: what is known of
             non-finite values by now will be known better then.
         censuses: sites of which every value was counted.
+        losses: float64[T], those that the source was given, see :class:`Source`; ``None`` for none.
+        given: bool[T], in which steps that was.
     """
 
     groups: tuple[Group, ...]
@@ -132,6 +134,8 @@ class Batch:
     sweeps: tuple[Sweep, ...] = ()
     coming: bool = False
     censuses: tuple[Census, ...] = ()
+    losses: np.ndarray | None = None
+    given: np.ndarray | None = None
 
 
 class Source(Protocol):
@@ -139,7 +143,10 @@ class Source(Protocol):
 
     Optional, called after ``energy``: ``look(step, sign, broken)``, whether something
     non-finite was just seen in the samples, and whether the loss is not finite; the source
-    may then look at whole tensors, see :class:`Sweep`.
+    may then look at whole tensors, see :class:`Sweep`. ``note_loss(loss)``, before
+    ``end_step``: a loss that lies on a device, which comes with the batch. ``finish()``: all
+    that was recorded must be in the next take, though the source may have to wait for it;
+    without, a take may hold fewer steps than have ended: the earliest, or none.
     """
 
     def end_step(self, step: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import random
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from shiftwatch.activations import flat_of
 from shiftwatch.course import Course
+from shiftwatch.integrations.torch.lanes import Lanes
 from shiftwatch.integrations.torch.modules import axis_of
 from shiftwatch.records import Site
 from shiftwatch.sampling import BLOCK, chosen, fractions, geometry, offsets
@@ -140,42 +142,6 @@ class Plan:
         return found
 
 
-class DevicePlan(Plan):
-    """The same for tensors on a device: one gather there, which nobody waits for."""
-
-    __slots__ = ("_there", "device", "span")
-
-    def __init__(self, shop: Shop, tensor: Tensor, axis: int | None, kind: tuple[int, int]) -> None:
-        super().__init__(shop, tensor, axis, kind)
-        self.device = tensor.device
-        self.span = (1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True)),)
-        self._there: list[Tensor | None] = [None] * TURNS
-
-    def fits(self, tensor: Tensor) -> bool:
-        """Whether the values of this tensor lie where the plan looks for them."""
-        return (
-            tensor.shape == self.shape
-            and tensor.dtype is self.dtype
-            and tensor.device == self.device
-            and (tensor.is_contiguous() if self.contiguous else tensor.stride() == self.stride)
-            and not tensor.is_neg()
-            and (tensor.__class__ is Tensor or isinstance(tensor, torch.nn.Parameter))
-        )
-
-    def read(self, tensor: Tensor, turn: int, slot: Any) -> None:
-        """Gather a sample of a tensor that fits into ``slot``, float32 or float64 on the device."""
-        index = self._there[turn]
-        if index is None:
-            with torch.inference_mode(False):
-                index = self._there[turn] = torch.from_numpy(self.where(turn)).to(self.device)
-        # .data is the cheapest alias without a graph. It is only read.
-        flat = tensor.data.as_strided(self.span, (1,))
-        if slot.dtype == self.dtype:
-            torch.index_select(flat, 0, index, out=slot)
-        else:
-            slot.copy_(torch.index_select(flat, 0, index))
-
-
 class Kind(NamedTuple):
     """What sites must share to lie on one slab: they are seen in the same steps, are of one
     length, and lie on one device (``None``: in this machine's memory).
@@ -193,22 +159,25 @@ class Slab:
 
     ``stage`` holds the steps since the last :meth:`settle`, float32[calls, RING, sites, length];
     ``ring`` what is kept of them, float32[rows, sites, length], of the steps ``when``,
-    int64[rows, sites]. For tensors on a device the stage is written there, on ``mirror``, and
-    fetched when it is settled: one wait in eight steps.
+    int64[rows, sites].
     """
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self.mirror: Tensor | None = None
         self.taps: list[Tap] = []
         self.type = np.dtype(np.float64 if kind.wide else np.float32)
-        self.stage = np.zeros((1, RING, 0, kind.length), self.type)
+        self.stage: Any = np.zeros((1, RING, 0, kind.length), self.type)
         #: Per call and row of the stage, the places that were written to.
         self.fresh: list[list[list[int]]] = [[[] for _ in range(RING)]]
         self.ring = self.spare = np.zeros((RING, 0, kind.length), self.type)
         self.when = np.full((RING, 0), -1, np.int64)
         self.fill = np.zeros(0, np.int64)
         self.columns = np.zeros(0, np.int64)
+
+    @property
+    def always(self) -> bool:
+        """Whether all samples are kept: those that are seen in turns."""
+        return self.kind.gradient or self.kind.mode == "eval"
 
     def add(self, tap: Tap) -> None:
         """A place for a tap."""
@@ -220,11 +189,7 @@ class Slab:
         self._give(tap)
 
     def unscale(self, row: int, scale: Any) -> None:
-        """Divide what one step left; ``scale`` may be a tensor on the device."""
-        if self.mirror is not None:
-            with torch.no_grad():
-                self.mirror[:, row] /= scale
-            return
+        """Divide what one step left; ``scale`` may be a tensor."""
         for stage, fresh in zip(self.stage, self.fresh, strict=True):
             stage[row, fresh[row]] /= scale
         for tap in self.taps:
@@ -233,15 +198,15 @@ class Slab:
 
     def deepen(self) -> None:
         """Room for one more call of every site."""
-        self._fetch()
-        self.stage = np.concatenate([self.stage, np.zeros_like(self.stage[:1])])
+        sites = self.stage.shape[2]
+        self._remake(len(self.stage) + 1, range(sites), sites)
         self.fresh.append([[] for _ in range(RING)])
         self._hand_out()
 
     def energy(self, row: int, out: np.ndarray) -> None:
         """Write the mean square of each site in one step; -Inf where a value is NaN."""
         fresh = self.fresh[0][row]
-        if fresh and self.kind.device is None:
+        if fresh:
             at: Any = slice(0, len(self.taps)) if len(fresh) == len(self.taps) else fresh
             x = self.stage[0, row, at]
             square = np.einsum("ij,ij->i", x, x)
@@ -264,8 +229,6 @@ class Slab:
             Whether room for what is kept runs out.
         """
         crowded = False
-        if self.kind.device is not None and any(any(call) for call in self.fresh):
-            self._fetch()
         for call, fresh in enumerate(self.fresh):
             counts = [len(fresh[row]) for row in rows]
             if not any(counts):
@@ -285,7 +248,7 @@ class Slab:
             chosen = kept[time]
             if chosen.any():
                 which = slice(None) if chosen.all() else np.flatnonzero(chosen)
-                crowded |= self._keep(steps[time[which]], place[which], lines[which])
+                crowded |= self.keep(steps[time[which]], place[which], lines[which])
             for row in rows:
                 fresh[row].clear()
         return crowded
@@ -318,19 +281,19 @@ class Slab:
 
     def trim(self) -> None:
         """Drop the places that nobody uses; when nothing is kept."""
-        self._fetch()
         used = [t.place for t in self.taps if t.slab is self]
         self.taps = [self.taps[place] for place in used]
         for fresh in (row for call in self.fresh for row in call):
             fresh[:] = [used.index(place) for place in fresh if place in used]
-        self.stage, self.ring = self.stage[:, :, used].copy(), self.ring[:, used].copy()
+        self._remake(len(self.stage), used, len(used))
+        self.ring = self.ring[:, used].copy()
         self.when, self.fill = self.when[:, used].copy(), self.fill[used]
         self.columns = self.columns[used]
         for place, tap in enumerate(self.taps):
             tap.place = place
         self._hand_out()
 
-    def _keep(self, steps: np.ndarray, places: np.ndarray, lines: np.ndarray) -> bool:
+    def keep(self, steps: np.ndarray, places: np.ndarray, lines: np.ndarray) -> bool:
         """Put lines, in order of time, on the next free rows of their places."""
         order = np.argsort(places, kind="stable")
         start = np.searchsorted(places[order], places)  # of each line's place, in that order
@@ -355,28 +318,25 @@ class Slab:
             shape[axis] = sites - shape[axis]
             return np.concatenate([table, np.full(shape, value, table.dtype)], axis=axis)
 
-        self._fetch()
-        self.stage, self.ring = wider(self.stage, 2), wider(self.ring, 1)
+        self._remake(len(self.stage), range(self.stage.shape[2]), sites)
+        self.ring = wider(self.ring, 1)
         self.when, self.fill = wider(self.when, 1, -1), wider(self.fill, 0)
         self.columns = wider(self.columns, 0, -1)
         self._hand_out()
 
-    def _fetch(self) -> None:
-        """Bring the stage from the device, and wait for it."""
-        if self.mirror is not None and self.mirror.numel():
-            self.stage[...] = self.mirror.cpu().numpy()
+    def _remake(self, calls: int, places: Sequence[int], sites: int) -> None:
+        """A stage for so many calls and sites, with what lies at these places of the old one."""
+        old, stage = self.stage, np.zeros((calls, RING, sites, self.kind.length), self.type)
+        stage[: len(old), :, : len(places)] = old[:, :, list(places)]
+        self.stage = stage
 
     def _hand_out(self) -> None:
-        if self.kind.device is not None:
-            with torch.inference_mode(False):  # else nobody could write to it outside that mode
-                self.mirror = torch.from_numpy(self.stage).to(self.kind.device, copy=True)
         for tap in self.taps:
             if tap.slab is self:
                 self._give(tap)
 
     def _give(self, tap: Tap) -> None:
-        stage: Any = self.stage if self.mirror is None else self.mirror
-        tap.slots = [list(call[:, tap.place]) for call in stage]
+        tap.slots = [list(call[:, tap.place]) for call in self.stage]
         tap.first = tap.slots[0]
         tap.fresh = self.fresh[0]
 
@@ -389,10 +349,12 @@ class Shop:
         row: of the stage, where it is written.
         turn: which random positions it takes.
         crowded: whether room for kept samples runs out.
+        lanes: the ways home from devices; none where all is in this machine's memory.
     """
 
     def __init__(self) -> None:
         self.slabs: dict[Kind, Slab] = {}
+        self.lanes = Lanes()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
         self._fractions: dict[tuple[int, int, int, int], np.ndarray] = {}
         self.random = random.Random(0)
@@ -417,7 +379,7 @@ class Shop:
 
     def slab(self, kind: Kind) -> Slab:
         if kind not in self.slabs:
-            self.slabs[kind] = Slab(kind)
+            self.slabs[kind] = _device().slab(kind, self.lanes) if kind.device else Slab(kind)
         self.changed = True
         return self.slabs[kind]
 
@@ -425,7 +387,7 @@ class Shop:
         key = (tensor.shape, tensor.stride(), tensor.dtype, tensor.device, axis, kind)
         found = self._plans.get(key)
         if found is None:
-            kind_of = DevicePlan if elsewhere(tensor) else Plan
+            kind_of = _device().DevicePlan if elsewhere(tensor) else Plan
             found = self._plans[key] = kind_of(self, tensor, axis, kind)
             if len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
@@ -472,12 +434,20 @@ class Shop:
         """Measure the closed steps. Gradients are seen in turns, and always kept."""
         if not self._closed:
             return
-        rows, steps, kept = (list(column) for column in zip(*self._closed, strict=True))
+        rows, steps, kept = self.drop()
         for slab in self.slabs.values():
-            always = slab.kind.gradient or slab.kind.mode == "eval"
-            share = np.array(kept) | always
+            share = np.array(kept) | slab.always
             self.crowded |= slab.settle(rows, np.array(steps), share, course)
+        self._rewind()
+
+    def drop(self) -> tuple[list[int], list[int], list[bool]]:
+        """Rows, steps and turns to be kept of what is closed; it is somebody else's from here on."""
+        rows, steps, kept = (list(column) for column in zip(*self._closed, strict=True))
         self._closed.clear()
+        return rows, steps, kept
+
+    def _rewind(self) -> None:
+        """Start at the first row again, where nothing lies in the present one."""
         if not any(f[self.row] for slab in self.slabs.values() for f in slab.fresh):
             self.row = 0
 
@@ -583,6 +553,8 @@ class Tap:
         refuse(tensor)
         wide = tensor.dtype == torch.float64
         device = elsewhere(tensor)
+        if device is not None and self.shop.lanes.recording(device):
+            return None
         if self.slab is not None and (self.slab.kind.wide, self.slab.kind.device) != (wide, device):
             self.leave()
         axis = axis_of(self.axis, tensor)
@@ -600,6 +572,13 @@ class Tap:
             self.tiny = float(torch.finfo(tensor.dtype).tiny)
         self.plan = self.shop.plan(tensor, axis, self.geometry)
         return self.plan
+
+
+def _device() -> Any:
+    """What is needed for tensors on a device alone."""
+    from shiftwatch.integrations.torch import device
+
+    return device
 
 
 def refuse(tensor: Tensor) -> None:

@@ -97,6 +97,12 @@ class TorchSource:
         self._gradients = "gradient" in kinds
         self.follows = self._gradients
         self._shop = Shop()
+        self._convoy: Any = None  # where anything lies on a device: what is on its way home
+        self._late = 0  # steps without measurements yet, which are on their way
+        self._since = -1  # the step of the newest sign that came home
+        self._broken = False  # whether the newest loss that came home was not finite …
+        self._sour = False  # … and that is news
+        self._replayed = False  # whether the optimizer's step is part of a recorded graph
         self._columns = 0
         self._taps: list[Tap] = []
         self._new: list[Tap] = []  # without a column yet
@@ -149,10 +155,10 @@ class TorchSource:
         self._input = InputHook(self)
         wants = "weight" in kinds or "update" in kinds
         self._owned = owned(found, list(modules.walk(self.root)), whole) if wants else []
-        self._weights = Weights(self._owned, "update" in kinds)
+        self._weights = Weights(self._owned, "update" in kinds, self._shop.lanes)
         self._kinds = kinds
         self._trains: list[bool] | None = None
-        self._said_silent = False
+        self._said_silent = self._said_replays = False
         self._handles: list[Any] = []
         self.counters, self._exact = Counters(self, self._hooks), exact
         self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
@@ -296,7 +302,10 @@ class TorchSource:
             return
         began = clock()
         try:
-            self._optimizer_seen = True
+            if self._recording():
+                self._replayed, self._optimizer_seen = True, False
+                return
+            self._optimizer_seen = not self._replayed
             if self.follows or self.scaler is not None:
                 self._look_for_scaler()
             rate = _rate(optimizer)
@@ -313,12 +322,22 @@ class TorchSource:
             return
         began = clock()
         try:
-            self._did_step = True
-            if self._owned:
+            self._did_step = not self._replayed
+            if self._owned and self._did_step:
                 self._weights.stepped()
         except Exception as error:
             self._weights_failed(error)
         self.spent += clock() - began
+
+    def _recording(self) -> bool:
+        """Whether this becomes part of a graph that is replayed without Python."""
+        lanes = self._shop.lanes
+        if lanes.by_device:
+            return lanes.recording()
+        if self._weights.shelves or not self._owned:  # all is in this machine's memory
+            return False
+        first = self._owned[0].parameter
+        return first is not None and not first.is_cpu and lanes.recording(first.device)
 
     def _ours(self, optimizer: Optimizer) -> bool:
         if self._known.get(optimizer):
@@ -400,10 +419,15 @@ class TorchSource:
                 self._shop.unscale(self._scale)
             self._scale = None
             due = self._shop.close(step, self.generation % self._stride == 0)
-            if self._stride < 4 or self.generation % 2 == 0:  # a settled run: every second
-                self._energy = self._shop.energy(self._columns)
-            if due:
-                self._settle()
+            if self._shop.lanes.by_device:
+                if due:
+                    self._home().send()
+                self._arrive()
+            else:
+                if self._stride < 4 or self.generation % 2 == 0:  # a settled run: every second
+                    self._energy = self._shop.energy(self._columns)
+                if due:
+                    self._settle()
             self._next_generation()
         self._last_step = step
         self._did_step = False
@@ -435,6 +459,55 @@ class TorchSource:
             except Exception as error:
                 self._weights_failed(error)
 
+    def _arrive(self, wait: bool = False) -> None:
+        """Measure what has come home; by itself this never waits."""
+        if self._convoy is not None and not (self._shop.lanes.recording() and not wait):
+            try:
+                news = self._convoy.arrive(self._course, self._columns, wait)
+            except Exception as error:
+                if self.strict:
+                    raise
+                self.monitor.dark("devices", f"reading samples failed: {_words(error)}")
+                news = None
+            if news is not None:
+                self._energy, self._since = news.energy, news.since
+                self._shop.crowded |= news.crowded
+                if news.broken is not None:
+                    self._sour |= news.broken and not self._broken
+                    self._broken = news.broken
+        self._late = self._shop.waiting + (self._convoy.away if self._convoy is not None else 0)
+
+    def note_loss(self, loss: Any) -> None:
+        """The loss of the step that ends, on a device: known when its step comes home.
+
+        Raises:
+            TypeError: where it is not one real number.
+        """
+        if not self.armed or not isinstance(loss, Tensor):
+            return
+        if loss.numel() != 1 or loss.is_complex():
+            raise TypeError(f"{tuple(loss.shape)} of {loss.dtype}")
+        self._home().note(loss)
+
+    def finish(self) -> None:
+        """Have all that was watched in the next take, and wait for the devices where need be."""
+        if not self._shop.lanes.by_device:
+            return
+        convoy = self._home()
+        if self._shop.waiting:
+            convoy.send(swap=False)
+        self._arrive(wait=True)
+        if self._last_step >= 0:  # evaluation after the last step belongs to that step
+            convoy.send_evaluation(self._last_step)
+            self._arrive(wait=True)
+
+    def _home(self) -> Any:
+        if self._convoy is None:
+            from shiftwatch.integrations.torch.device import Convoy  # needed for devices alone
+
+            self._convoy = Convoy(self._shop, lambda: self._weights if self._owned else None)
+        return self._convoy
+
     def _next_generation(self) -> None:
         self.generation += 1
         turn = self.generation < GRADIENTS_ALL or self.generation % GRADIENT_TURN == 0
@@ -456,13 +529,20 @@ class TorchSource:
 
     @property
     def ring(self) -> int:
-        """Steps between two takes."""
-        return RING * self._stride
+        """Steps between two takes; those that are not measured yet come on top."""
+        return RING * self._stride + self._late
 
     def look(self, step: int, sign: bool, broken: bool) -> None:
         """The step has been judged at first sight; see :class:`shiftwatch.source.Source`."""
+        if self._convoy is not None:  # what came home is of an earlier step
+            sign, broken = sign or self._sour, broken or self._broken
+            step = self._since if sign and self._since >= 0 else step
+            self._sour, self._since = False, -1
         self.sweeper.look(step, sign, broken)
         self.counters.end()
+        if self._convoy is not None and self.sweeper.ready and self._shop.waiting:
+            self._convoy.send()  # what was found is told with these steps: sooner, so
+            self._arrive()
 
     @property
     def asked(self) -> bool:
@@ -472,16 +552,24 @@ class TorchSource:
     def take(self) -> Batch:
         """Everything recorded since the last take."""
         groups: list[Group] = []
-        self._settle()
-        if self._last_step >= 0:  # evaluation after the last step belongs to that step
-            self._shop.settle_evaluation(self._last_step)
+        late = self._convoy is not None or bool(self._shop.lanes.by_device)
+        if late:
+            self._arrive()
+            if self._late == len(self._steps):
+                return _nothing()
+            self._look_for_replays()
+        else:
+            self._settle()
+            if self._last_step >= 0:  # evaluation after the last step belongs to that step
+                self._shop.settle_evaluation(self._last_step)
+        count = len(self._steps) - self._late
         for slab in self._shop.slabs.values():
             slab.take(groups)
         for tap in self._taps:
             tap.settle()
         self._shop.tidy()
         self._shop.crowded = False
-        tampered = np.full((len(self._steps), self._columns), np.nan)
+        tampered = np.full((count, self._columns), np.nan)
         if self._owned:
             told = self._weights.take(groups)
             at = self._weights.weight_columns
@@ -489,28 +577,33 @@ class TorchSource:
                 tampered[:, at[at >= 0]] = told[:, at >= 0]
         self._look_at_training()
         self._look_at_sizes()
+        losses, given = self._home().take(count) if late else (None, None)
         batch = Batch(
             groups=tuple(groups),
-            steps=np.array(self._steps, np.int64),
-            learning_rate=np.array(self._rates, np.float64),
-            stepped=np.array(self._stepped, bool),
+            steps=np.array(self._steps[:count], np.int64),
+            learning_rate=np.array(self._rates[:count], np.float64),
+            stepped=np.array(self._stepped[:count], bool),
             tampered=tampered,
-            batch_size=np.array(self._sizes, np.int64),
+            batch_size=np.array(self._sizes[:count], np.int64),
             events=tuple(self._events),
             course=self._course.take(self._columns),
             sweeps=self.sweeper.take(),
             coming=self.sweeper.asked,
             censuses=self.counters.take(),
+            losses=losses,
+            given=given,
         )
-        for kept in (self._steps, self._rates, self._stepped, self._sizes, self._events):
-            kept.clear()
+        for kept in (self._steps, self._rates, self._stepped, self._sizes):
+            del kept[:count]
+        self._events.clear()
         return batch
 
     @property
     def full(self) -> bool:
         """Whether a take is due now: samples would be lost, or a weight was tampered with."""
         busy = self._shop.crowded or self._weights.urgent
-        return busy or self.sweeper.ready or self.counters.ready
+        busy = busy or self.sweeper.ready or self.counters.ready
+        return busy and self._late < len(self._steps)
 
     def seconds(self) -> float:
         """Time spent in hooks since the last call, in seconds; the monitor's calls not counted."""
@@ -529,6 +622,7 @@ class TorchSource:
         self._input = InputHook(self)
         self.layers, self._by_name, self._known = {}, {}, weakref.WeakKeyDictionary()
         self._shop, self._weights, self._graph = Shop(), Weights([], False), Graph()
+        self._convoy = None
 
     # --- private -----------------------------------------------------------------------------
 
@@ -651,6 +745,12 @@ class TorchSource:
                 self._told[name] = self._layer(name)
         self._trains = trains
 
+    def _look_for_replays(self) -> None:
+        """Say once that nothing runs where a graph is replayed."""
+        if self._shop.lanes.recorded and not self._said_replays:
+            self._said_replays = True
+            self.monitor.dark("what is replayed", _REPLAYED)
+
     def _look_for_silent(self) -> None:
         """Name what no hook has seen."""
         if self._said_silent:
@@ -687,6 +787,11 @@ _COMPILED = (
     "not seen, parameters and updates are. To see all, call watch() before the compiled model is "
     "called for the first time, or torch._dynamo.reset() after watch(): it is compiled once more"
 )
+_REPLAYED = (
+    "it was recorded into a CUDA graph, and a replay runs no hooks: outputs, inputs, gradients and "
+    "the optimizer's own step are not seen in it, nor are its losses unless step(loss=) is given "
+    "them. Weights are, with all that changed in a step as its update"
+)
 _ROUNDED = (
     "compiled in half precision, where what lies between two kernels is not rounded; to look at it "
     "would round it, and change the result. Linear and convolutional layers are seen, with inputs"
@@ -697,6 +802,13 @@ _ROUNDED = (
 #: and how many frames away it may be: those of schedulers and wrappers lie between.
 _SCALED_STEP = torch.amp.GradScaler.step.__code__
 _DEEP = 12
+
+
+def _nothing() -> Batch:
+    """The batch of no step."""
+    none = np.zeros(0, np.int64)
+    flags, numbers = np.zeros(0, bool), np.zeros(0)
+    return Batch((), none, numbers, flags, np.zeros((0, 0)), none)
 
 
 def _unknown(taps: Iterable[Tap]) -> bool:

@@ -11,8 +11,9 @@ Samples tell *that* something is NaN, rarely where it began. Three looks tell mo
 - After any other sign, the whole next step is looked at: inputs, parameters, buffers and
   outputs of every watched module.
 
-The first two wait for values and are made on the CPU only; on a device the flags of the third
-are collected there and read once, when the step has ended.
+The first two wait for values and are made on the CPU only. On a device the sign comes home with
+its ring, up to 16 steps late; then the flags of the third look are collected there and read
+once, when that step has ended.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ end and the next one's start is a change that no optimizer made.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from shiftwatch.course import Course
+from shiftwatch.integrations.torch.lanes import Lanes
 from shiftwatch.integrations.torch.modules import Watched
 from shiftwatch.integrations.torch.slab import RAW, RING, elsewhere, widened
 from shiftwatch.records import Site
@@ -111,7 +112,7 @@ class Shelf:
             places, stride, run = lattice(p.shape)
             walk = (np.arange(places)[:, None] * stride + np.arange(run)).ravel()
             self.counts[i] = walk.size
-            walks.append(walk[_spread(walk.size)] + (p.data_ptr() - low) // size)
+            walks.append(walk[spread(walk.size)] + (p.data_ptr() - low) // size)
         self._index = np.concatenate(walks).astype(np.intp)
         self._probe = self._index.reshape(-1, WEIGHTS)[:, :RUN].ravel()
         memory: Any = (ctypes.c_byte * (high - low)).from_address(low)
@@ -150,52 +151,8 @@ class Shelf:
         same = self._raw == now.dtype
         self._expected = (now[:, :RUN] if same else self._values.take(self._probe)).tobytes()
 
-    def fetch(self) -> None:
-        """Have what was read in ``before`` and ``after``: it is there."""
 
-
-class DeviceShelf(Shelf):
-    """Samples of parameters on a device: copied there, and fetched when they are settled."""
-
-    def _reach(self, held: list[Tensor]) -> None:
-        self.device = held[0].device
-        walks = [lattice(p.shape) for p in held]
-        self.counts[:] = [places * run for places, _, run in walks]
-        self._sources = [
-            p.as_strided((places, run), (stride, 1))
-            for p, (places, stride, run) in zip(held, walks, strict=True)
-        ]
-        self._way = np.stack([_spread(count) for count in self.counts.tolist()])
-        wide = torch.float64 if self.dtype == torch.float64 else torch.float32
-        with torch.inference_mode(False):
-            shape = 2, RING, len(held), WEIGHTS
-            self._there = torch.zeros(shape, dtype=wide, device=self.device)
-
-    def untouched(self) -> bool:
-        """Not known before the values are fetched."""
-        return False
-
-    def read(self, table: np.ndarray, row: int) -> None:
-        """The values as they are now, on the device."""
-        lines = self._there[int(table is self.after), row]
-        targets = [
-            line[: source.numel()].view(source.shape)
-            for line, source in zip(lines.unbind(0), self._sources, strict=True)
-        ]
-        with torch.no_grad():
-            torch._foreach_copy_(targets, self._sources)
-
-    def expect(self, now: np.ndarray) -> None:
-        """Not asked for."""
-
-    def fetch(self) -> None:
-        """Have what was read in ``before`` and ``after``. Waits for the device."""
-        there = self._there.cpu().numpy()
-        for table, values in zip((self.before, self.after), there, strict=True):
-            table[:] = np.take_along_axis(values, self._way[None], axis=2)
-
-
-def _spread(count: int) -> np.ndarray:
+def spread(count: int) -> np.ndarray:
     """Which of so many values are read: all, some of them once more, far apart."""
     whole, rest = divmod(WEIGHTS, count)
     more = np.arange(rest) * count // max(rest, 1)
@@ -227,8 +184,11 @@ class Weights:
     and three looks at each parameter's address and version: 2 µs per parameter.
     """
 
-    def __init__(self, listed: list[Owned], update: bool) -> None:
+    def __init__(self, listed: list[Owned], update: bool, lanes: Lanes | None = None) -> None:
         self.listed = listed
+        self.lanes = Lanes() if lanes is None else lanes
+        self.away = 0  # rings that were read, and are on their way home from a device …
+        self.sent = 0  # … and rows of the newest of them
         self.update = update
         self.weight_columns = np.full(len(listed), -1, np.int64)
         self.update_columns = np.full(len(listed), -1, np.int64)
@@ -302,19 +262,27 @@ class Weights:
             steps: int[rows], of what was read.
             course: where the readings go; it has begun those steps.
         """
-        number = len(self.steps)
+        self.measure(steps, course, self.steps, [(s, s.before, s.after) for s in self.shelves])
+        self.steps.clear()
+        self.touched = False
+
+    def measure(
+        self, steps: Sequence[int], course: Course | None, read: list[Step],
+        tables: Sequence[tuple[Shelf, np.ndarray, np.ndarray]],
+    ) -> None:  # fmt: skip
+        """The same of what was read into these tables: a shelf, its ``before``, its ``after``."""
+        number = len(read)
         time = np.arange(number)
         found = np.full((number, len(self.listed)), np.nan)
-        moved = np.array([s.moved for s in self.steps], bool)
-        for shelf in self.shelves if number else ():
-            shelf.fetch()
-            after = shelf.after[:number]
+        moved = np.array([s.moved for s in read], bool)
+        for shelf, starts, ends in tables if number else ():
+            after = ends[:number]
             before = np.concatenate([shelf.last[None], after[:-1]])
             # No optimizer: the step is all that changed. One that skipped: nothing did.
             start = before.copy()
-            for row, step in enumerate(self.steps):
+            for row, step in enumerate(read):
                 if step.read:
-                    start[row] = shelf.before[row]
+                    start[row] = starts[row]
                 if step.known:
                     now = start[row] if step.began else after[row]
                     found[row, shelf.members] = _relative(now, before[row])
@@ -327,15 +295,23 @@ class Weights:
                 _enter(course, time[moved], updates, difference)
                 shelf.moved = difference[-1]
             shelf.last = after[-1].copy()
-        for row, step in enumerate(self.steps):
+        for row, step in enumerate(read):
             if step.known:
                 found[row] = np.fmax(found[row], step.suspect)
             self.tampered.append(found[row])
             self.urged += bool((found[row] > 0).any())
             self.newest = int(steps[row])
             self.newest_moved = self.newest if step.moved else self.newest_moved
-        self.steps.clear()
-        self.touched = False
+
+    def inherit(self, old: Sequence[Shelf]) -> None:
+        """What these shelves read was measured: those laid out anew since go on from there."""
+        for shelf in self.shelves:
+            if shelf not in old:
+                elder = next((s for s in old if shelf.same(s)), None)
+                if elder is None:  # nothing is known of it yet
+                    self.newest = self.newest_moved = -1
+                else:
+                    shelf.last, shelf.moved = elder.last, elder.moved
 
     def skip(self) -> None:
         """A step went by unwatched: what the weights were is not known any more."""
@@ -382,6 +358,8 @@ class Weights:
 
     def _latest(self, shelf: Shelf) -> np.ndarray:
         """What was read at the end of the step before."""
+        if self.away and not self.steps:  # not measured yet, and not written over either
+            return shelf.after[self.sent - 1]
         return shelf.after[len(self.steps) - 1] if self.steps else shelf.last
 
     def _look(self, scan: bool) -> None:
@@ -421,7 +399,7 @@ class Weights:
         self._homes = _homes(seen)
         old, self.shelves = self.shelves, []
         for members, held in alike.values():
-            shelf = (DeviceShelf if elsewhere(held[0]) else Shelf)(members, held)
+            shelf = self._shelf(members, held)
             same = [s for s in old if s.same(shelf)]
             if same:  # moved, for example by a device or a swap: the values go on
                 shelf.continues(same[0])
@@ -431,6 +409,14 @@ class Weights:
             self.newest = self.newest_moved = -1
             self.steps = [Step(False, False, False, False, s.suspect) for s in self.steps]
         return [o.parameter for o in seen]
+
+    def _shelf(self, members: list[int], held: list[Tensor]) -> Shelf:
+        device = elsewhere(held[0])
+        if device is None:
+            return Shelf(members, held)
+        from shiftwatch.integrations.torch.device import DeviceShelf  # needed for devices alone
+
+        return DeviceShelf(members, held, self.lanes.of(device))
 
     def _scan(self, versions: list[int]) -> None:
         """Read in full what somebody wrote to in place: one element is easily missed.
@@ -502,7 +488,7 @@ _ADDRESS: Any = Tensor.data_ptr
 _VERSION: Any = Tensor._version.__get__  # type: ignore[attr-defined]
 
 
-def _homes(listed: Sequence[Owned]) -> list[tuple[dict[str, Tensor | None], str]]:
+def _homes(listed: Sequence[Owned]) -> list[tuple[Mapping[str, Tensor | None], str]]:
     """Where modules keep their parameters: to look there costs less than to ask the module."""
     return [(o.module._parameters, o.key) for o in listed]
 
