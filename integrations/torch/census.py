@@ -19,6 +19,7 @@ from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.hooks import ForwardHook, Hook
 from shiftwatch.integrations.torch.modules import Layers, Watched, axis_of
 from shiftwatch.integrations.torch.nested import floating
+from shiftwatch.integrations.torch.slab import present
 from shiftwatch.monitor import Monitor
 from shiftwatch.source import Census
 
@@ -192,7 +193,7 @@ class Counting(Hook):
             found = floating(output)
             if found and torch._C._functorch.peek_interpreter_stack() is None:
                 tensor = found[0][1]
-                if tensor.numel() and tensor.layout == torch.strided:
+                if tensor.numel() and tensor.layout == torch.strided and present(tensor):
                     with torch.no_grad():
                         axis = axis_of(self.layer.axis, tensor)
                         self.tally.add(tensor, axis, source.generation)

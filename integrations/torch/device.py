@@ -19,7 +19,7 @@ from torch import Tensor
 
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch.lanes import Lane, Lanes, Mirror, Span, Trip
-from shiftwatch.integrations.torch.slab import RING, TURNS, Kind, Plan, Shop, Slab, Tap
+from shiftwatch.integrations.torch.slab import PLAIN, RING, TURNS, Kind, Plan, Shop, Slab, Tap
 from shiftwatch.integrations.torch.weights import Shelf, Step, Weights, spread
 from shiftwatch.sampling import WEIGHTS, lattice
 
@@ -49,7 +49,7 @@ class DevicePlan(Plan):
             and tensor.device == self.device
             and (tensor.is_contiguous() if self.contiguous else tensor.stride() == self.stride)
             and not tensor.is_neg()
-            and (tensor.__class__ is Tensor or isinstance(tensor, torch.nn.Parameter))
+            and tensor.__class__ in PLAIN
             and not self.lane.recording()
         )
 

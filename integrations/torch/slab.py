@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -59,9 +60,40 @@ def widened(raw: np.ndarray, dtype: torch.dtype) -> np.ndarray:
     return raw.astype(np.float32) if dtype is torch.float16 else raw
 
 
+#: Addresses of memory lie above; below, what a tensor says may be counted from nowhere.
+LOW = 1 << 40
+
+
+def present(tensor: Tensor) -> bool:
+    """Whether the memory of a dense tensor is there: storages can be let go of under their tensors.
+
+    PyTorch itself does not ask, and reads on. Cost: 0.5 µs.
+
+    Example:
+        >>> rows = torch.ones(4, 3)[1:]
+        >>> present(rows)
+        True
+        >>> _ = rows.untyped_storage().resize_(0)
+        >>> present(rows)
+        False
+    """
+    if not torch._C._has_storage(tensor):  # as on devices that only promise values
+        return True
+    if tensor.is_contiguous():
+        span = tensor.numel()
+    else:
+        span = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.untyped_storage().nbytes() >= (tensor.storage_offset() + span) * tensor.itemsize
+
+
 def elsewhere(tensor: Tensor) -> torch.device | None:
     """The device that a tensor lies on; ``None`` for this machine's memory."""
     return None if tensor.is_cpu else tensor.device
+
+
+#: Classes whose values lie in memory. Of subclasses nobody knows, nor of those that pose as one.
+PLAIN = (Tensor, torch.nn.Parameter)
+GONE = "its memory was let go of before it could be looked at"
 
 
 class Unseeable(Exception):
@@ -113,7 +145,7 @@ class Plan:
             and tensor.is_cpu
             and (tensor.is_contiguous() if self.contiguous else tensor.stride() == self.stride)
             and not tensor.is_neg()
-            and (tensor.__class__ is Tensor or isinstance(tensor, torch.nn.Parameter))
+            and tensor.__class__ in PLAIN
         )
 
     def read(self, tensor: Tensor, turn: int, slot: np.ndarray) -> None:
@@ -122,7 +154,9 @@ class Plan:
         if index is None:
             index = self._build(turn)
         address = tensor.data_ptr()
-        if not address:  # gradients known to be zero have no memory
+        if address < LOW and address == tensor.storage_offset() * self._raw.itemsize:
+            if not tensor._is_zerotensor():  # gradients known to be zero have no memory
+                raise Unseeable(GONE)
             slot.fill(0.0)
             return
         values = np.frombuffer(self._window.from_address(address), self._raw)
@@ -350,9 +384,11 @@ class Shop:
         turn: which random positions it takes.
         crowded: whether room for kept samples runs out.
         lanes: the ways home from devices; none where all is in this machine's memory.
+        lock: held where places are given out, for a model may be called in several threads.
     """
 
     def __init__(self) -> None:
+        self.lock = threading.RLock()
         self.slabs: dict[Kind, Slab] = {}
         self.lanes = Lanes()
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
@@ -496,8 +532,12 @@ class Tap:
         """
         plan = self.plan
         if plan is None or not plan.fits(tensor):
+            if tensor.numel() == 0:
+                return
+            refuse(tensor)
             tensor = tensor.detach().resolve_neg()
-            plan = self._replan(tensor)
+            with self.shop.lock:
+                plan = self._replan(tensor)
             if plan is None:
                 return
         shop = self.shop
@@ -505,9 +545,13 @@ class Tap:
             self._record_again(tensor, plan)
             return
         row = shop.row
-        plan.read(tensor, shop.turn, self.first[row])
-        self.generation = shop.generation
+        self.generation = shop.generation  # first, for reading lets other threads run
         self.calls = 1
+        try:
+            plan.read(tensor, shop.turn, self.first[row])
+        except BaseException:
+            self.generation = -1
+            raise
         self.fresh[row].append(self.place)
 
     def enrol(self, column: int) -> None:
@@ -541,16 +585,15 @@ class Tap:
             call = int(shop.random.random() * self.calls)
             if call >= CALLS:
                 return
-        elif call >= len(self.slots):
-            slab.deepen()
+        if call >= len(self.slots):
+            with shop.lock:
+                while call >= len(self.slots):
+                    slab.deepen()
         plan.read(tensor, (shop.turn + self.calls) % TURNS, self.slots[call][shop.row])
         if self.calls <= CALLS:
             slab.fresh[call][shop.row].append(self.place)
 
     def _replan(self, tensor: Tensor) -> Plan | None:
-        if tensor.numel() == 0:
-            return None
-        refuse(tensor)
         wide = tensor.dtype == torch.float64
         device = elsewhere(tensor)
         if device is not None and self.shop.lanes.recording(device):
@@ -583,15 +626,19 @@ def _device() -> Any:
 
 def refuse(tensor: Tensor) -> None:
     """Raise :class:`Unseeable` for tensors without plain values of their own."""
-    if type(tensor) not in (Tensor, torch.nn.Parameter):
+    if type(tensor) not in PLAIN:
         raise Unseeable(f"it is a {type(tensor).__name__}, not a plain tensor")
     if tensor.layout != torch.strided:
         raise Unseeable(f"its layout is {tensor.layout}, and only dense tensors are sampled")
     if tensor.is_meta:
         raise Unseeable("it is on the meta device and holds no values")
+    if tensor.is_nested:
+        raise Unseeable("it is nested, and only dense tensors are sampled")
     if tensor.is_quantized:
         raise Unseeable("it is quantized")
     if tensor.dim() == 0:
         raise Unseeable("it is a single number, which has no distribution")
     if tensor.dtype not in RAW:
         raise Unseeable(f"its type is {tensor.dtype}, and only 16, 32 and 64 bits are sampled")
+    if not present(tensor):
+        raise Unseeable(GONE)

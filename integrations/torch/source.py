@@ -6,12 +6,13 @@ import contextlib
 import logging
 import math
 import sys
+import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter_ns as clock
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -189,8 +190,7 @@ class TorchSource:
         ]
         self._handles.append(self.root.register_forward_pre_hook(self._input, with_kwargs=True))
         self._handles.append(self.root.register_forward_hook(End(self)))
-        self._handles.append(register_optimizer_step_pre_hook(self._before))
-        self._handles.append(register_optimizer_step_post_hook(self._after))
+        self._handles.append(Steps(self))
 
     def _detach(self) -> None:
         for handle in self._handles:
@@ -801,7 +801,44 @@ _ROUNDED = (
 #: The frame that stands between a training and its optimizer's step under a gradient scaler,
 #: and how many frames away it may be: those of schedulers and wrappers lie between.
 _SCALED_STEP = torch.amp.GradScaler.step.__code__
-_DEEP = 12
+_DEEP = 13
+
+
+class Steps:
+    """Has a source told of every optimizer's steps, until it is removed.
+
+    All sources share one hook of each kind: PyTorch walks through its table of them as it is,
+    and to add or remove one while another thread's optimizer steps would break that step.
+    """
+
+    _told: ClassVar[tuple[TorchSource, ...]] = ()
+    _handles: ClassVar[list[Any]] = []
+    _lock: ClassVar[Any] = threading.Lock()
+
+    def __init__(self, source: TorchSource) -> None:
+        self._source = source
+        with Steps._lock:
+            Steps._told = (*Steps._told, source)
+            if not Steps._handles:
+                Steps._handles.append(register_optimizer_step_pre_hook(_stepping))
+                Steps._handles.append(register_optimizer_step_post_hook(_stepped))
+
+    def remove(self) -> None:
+        """Not any more."""
+        with Steps._lock:
+            Steps._told = tuple(s for s in Steps._told if s is not self._source)
+            while not Steps._told and Steps._handles:
+                Steps._handles.pop().remove()
+
+
+def _stepping(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    for source in Steps._told:
+        source._before(optimizer, args, kwargs)
+
+
+def _stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    for source in Steps._told:
+        source._after(optimizer, args, kwargs)
 
 
 def _nothing() -> Batch:

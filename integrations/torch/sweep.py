@@ -37,6 +37,7 @@ from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import ForwardHook, Hook
 from shiftwatch.integrations.torch.modules import axis_of
 from shiftwatch.integrations.torch.nested import floating, tensors
+from shiftwatch.integrations.torch.slab import PLAIN, present
 from shiftwatch.records import INPUT, Site
 from shiftwatch.source import Finding, Sweep
 
@@ -363,7 +364,7 @@ class Sweeper:
         """The model's forward is over."""
         if self._pass is None and not self._early and self._may_look() and torch.is_grad_enabled():
             try:  # the usual case in few words: it is met at every step
-                if output.__class__ is Tensor and output.is_cpu:
+                if output.__class__ is Tensor and output.is_cpu and present(output):
                     # The greatest value shows NaN and Inf too, and passes over a mask's -Inf.
                     total = output.data.amax() if self._masked else output.data.sum()
                     self._clean = math.isfinite(total)
@@ -500,7 +501,7 @@ class Sweeper:
             tensor = ref()
             call = Call(hook.name, own=_own(hook))
             calls.append(call)
-            if tensor is None:
+            if tensor is None or not _readable(tensor):
                 dead.add(hook.name)
             else:
                 seen = flags(tensor, axis_of(hook.axis, tensor))
@@ -529,7 +530,7 @@ class Sweeper:
         """Sum those that every bad gradient arrives at: of the layers that come first."""
         for own in self._signals:
             grad = own.parameter.grad if own.parameter is not None else None
-            if type(grad) is not Tensor or not grad.is_cpu:
+            if grad is None or not grad.is_cpu or not _readable(grad):
                 continue
             if not math.isfinite(grad.sum()) and not finite(grad):  # the sum may overflow
                 self._look_at_gradients()
@@ -557,7 +558,7 @@ class Sweeper:
         layers: dict[str, list[Seen]] = {}
         for own in self.held:
             grad = own.parameter.grad if own.parameter is not None else None
-            if type(grad) is not Tensor or grad.layout != torch.strided:
+            if grad is None or not _readable(grad):
                 continue
             seen = Seen(own.layer, "gradient", own.part or own.key, grad.numel(), None)
             seen.flags = flags(grad, None if grad.dim() == 0 else 0)
@@ -715,14 +716,20 @@ def _own(hook: ForwardHook) -> list[Seen]:
 def _plain(found: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
     """Those with real floating values of their own."""
     for path, tensor in found:
-        if (
-            type(tensor) in (Tensor, nn.Parameter)
-            and tensor.is_floating_point()
-            and tensor.layout == torch.strided
-            and not tensor.is_meta
-            and tensor.numel()
-        ):
+        if _readable(tensor):
             yield path, tensor
+
+
+def _readable(tensor: Tensor) -> bool:
+    return (
+        type(tensor) in PLAIN
+        and tensor.is_floating_point()
+        and tensor.layout == torch.strided
+        and not tensor.is_meta
+        and not tensor.is_nested
+        and tensor.numel() > 0
+        and present(tensor)
+    )
 
 
 def _read(seen: Iterable[Seen]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch.lanes import Lanes
 from shiftwatch.integrations.torch.modules import Watched
-from shiftwatch.integrations.torch.slab import RAW, RING, elsewhere, widened
+from shiftwatch.integrations.torch.slab import GONE, PLAIN, RAW, RING, elsewhere, present, widened
 from shiftwatch.records import Site
 from shiftwatch.sampling import RUN, WEIGHTS, lattice
 from shiftwatch.source import Group
@@ -33,6 +33,8 @@ OUTLIER = 20.0
 # Foreign writes that are judged at once; those that go on are part of the training.
 _URGENT = 16
 _PATIENCE, _SELDOM = 8, 64
+# What lies at an address: after a change of type or size another parameter may lie where one was.
+_SIZE, _TYPE = attrgetter("nbytes"), attrgetter("dtype")
 
 
 class Owned(NamedTuple):
@@ -68,7 +70,7 @@ def owned(found: list[Watched], everything: list[Watched], whole: bool) -> list[
             ]
         fresh = [h for h in held if id(h[3]) not in seen]
         seen.update(id(h[3]) for h in fresh)
-        sizes = {h[0]: 0 if is_lazy(h[3]) else prod(h[3].shape) for h in held}
+        sizes = {h[0]: 0 if is_lazy(h[3]) else h[3].numel() for h in held}
         first = "weight" if "weight" in sizes else max(sizes, key=lambda k: sizes[k], default="")
         listed += [Owned(name, "" if p == first else p, m, k) for p, m, k, _ in fresh]
     for name, module in everything if whole else ():
@@ -196,6 +198,7 @@ class Weights:
         self._homes = _homes(listed)  # of those that can be read
         self._held: list[Tensor] = []  # what lay there at the latest look
         self.pointers: list[int] = []
+        self._extents: list[Any] = []
         self.versions: list[int] = []
         self.have_last = False  # whether the end of the step before was read
         self.have_before = False
@@ -302,6 +305,8 @@ class Weights:
             self.urged += bool((found[row] > 0).any())
             self.newest = int(steps[row])
             self.newest_moved = self.newest if step.moved else self.newest_moved
+        if any(not _unsampled(self.listed[i].parameter) for i in self.dark):  # back again
+            self.pointers = [-1]
 
     def inherit(self, old: Sequence[Shelf]) -> None:
         """What these shelves read was measured: those laid out anew since go on from there."""
@@ -370,11 +375,14 @@ class Weights:
         try:
             held: list[Any] = [home[key] for home, key in self._homes]
             pointers = list(map(_ADDRESS, held))
+            extents = [*map(_SIZE, held), *map(_TYPE, held)]
             versions = list(map(_VERSION, held))
-        except (TypeError, KeyError, RuntimeError):  # gone, or of another type
-            held, pointers, versions = [], [-1], []
-        if pointers != self.pointers:
+        except (AttributeError, TypeError, KeyError, RuntimeError):  # gone, or of another type
+            held, pointers, extents, versions = [], [-1], [], []
+        if pointers != self.pointers or extents != self._extents:
+            self.pointers = [-1]  # until all is laid out, should it be interrupted
             held = self._lay_out()
+            self._extents = [*map(_SIZE, held), *map(_TYPE, held)]
             self.pointers = [_pointer(p) for p in held]
             versions = [_version(p) for p in held]
         self._held = held
@@ -500,17 +508,23 @@ def _version(parameter: Tensor | None) -> int:
 
 
 def _pointer(parameter: Tensor | None) -> int:
-    return parameter.data_ptr() if type(parameter) in (Tensor, nn.Parameter) else 0  # type: ignore[union-attr]
+    return parameter.data_ptr() if type(parameter) in PLAIN else 0  # type: ignore[union-attr]
 
 
 def _unsampled(p: Tensor | None) -> str:
     """Why a parameter's memory cannot be walked through; ``""`` if it can."""
     if p is None:
         return "the module has no such parameter any more"
-    if type(p) not in (Tensor, nn.Parameter):
+    if type(p) not in PLAIN:
         return f"it is a {type(p).__name__}"
-    if p.layout != torch.strided or p.dtype not in RAW or p.is_meta or not p.data_ptr():
+    if p.is_nested:
+        return "it is nested"
+    if p.layout != torch.strided or p.dtype not in RAW or p.is_meta or not p.numel():
         return f"a {p.dtype} tensor of layout {p.layout} on {p.device} holds no plain values"
+    if not present(p):
+        return GONE
+    if p.is_neg() or p.data_ptr() == p.storage_offset() * p.itemsize:  # counted from nowhere
+        return "its values are not those in memory"
     if p.data_ptr() % p.dtype.itemsize:
         return "its values do not lie at whole addresses"
     expected = 1
