@@ -287,7 +287,7 @@ class Counters:
     def _chosen(self, layers: Layers) -> list[ForwardHook]:
         watched = [Watched(h.name, h.module) for h in self.hooks]
         names = {w.name for w in modules.choose(watched, layers)}
-        return [h for h in self.hooks if h.name in names]
+        return [h for h in self.hooks if h.name in names and not modules.scripted(h.module)]
 
 
 def wanted(exact: Exact | Layers) -> Exact | None:

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch._C import _current_graph_task_id as _backward  # -1 outside of backward passes
 from torch._C import _is_tracing
+from torch._C._functorch import peek_interpreter_stack as _transform  # None outside of transforms
 from torch.compiler import is_compiling
 
 from shiftwatch.integrations.torch import compiled
-from shiftwatch.integrations.torch.nested import floating, tensors
+from shiftwatch.integrations.torch.nested import floating, plain, tensors
 from shiftwatch.integrations.torch.slab import Tap, Unseeable
 from shiftwatch.records import INPUT, Site
 
@@ -36,6 +37,14 @@ class Hook:
 
     def __init__(self, source: TorchSource) -> None:
         self.source = source
+
+    @property
+    def __name__(self) -> str:
+        """What ``torch.jit.script`` asks of every hook that it would have to script."""
+        raise AttributeError(
+            "shiftwatch watches this module, and its hooks cannot be scripted. Use torch.jit.script "
+            "before watch(), or after close()"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # nullcontext().__exit__ takes any arguments and returns None.
@@ -97,7 +106,7 @@ class ForwardHook(Hook):
             training = source.root.training
             if (
                 source.calm[training] and self.calm
-                and output.__class__ is Tensor and _backward() == -1
+                and output.__class__ is Tensor and _backward() == -1 and _transform() is None
             ):  # fmt: skip
                 side = self.train if training else self.eval
                 if side.output is not None:
@@ -128,12 +137,13 @@ class ForwardHook(Hook):
             if training and source.follows:
                 self._follow(side, output)
             return
+        inside = _transform() is not None  # of grad, vmap, …
         side.fired = True
-        if training:
+        if training and not inside:
             source.sweeper.note(self, args, output)
         if source.tracing:
             source.trace(self, (args, kwargs), output, training)
-        if output.__class__ is Tensor:
+        if output.__class__ is Tensor and not inside:
             if source.outputs and "output" not in side.dark:
                 tap = side.output
                 if tap is None:
@@ -168,7 +178,7 @@ class ForwardHook(Hook):
                     side.parts[path] = tap
                 else:
                     side.output = tap
-            tap.record(tensor)
+            _record(tap, tensor)
 
     def see_compiled(self, source: TorchSource, call: compiled.Call, seen: list[Tensor]) -> None:
         """What compiled code shows: outputs, and the input where it may be wanted."""
@@ -201,8 +211,8 @@ class ForwardHook(Hook):
         if side.input is None:
             alias = self.source.headless == self.name
             site = Site(INPUT if alias else self.name, "input", "", side.mode)
-            side.input = self.source.open(site, self.input_axis, "", tensor)
-        side.input.record(tensor)
+            side.input = self.source.open(site, self.input_axis, "", plain(tensor))
+        _record(side.input, tensor)
 
     def _follow(self, side: Side, output: Any) -> None:
         """Have the gradient of each floating output sampled when it comes by.
@@ -216,6 +226,9 @@ class ForwardHook(Hook):
         parts = [("", output)] if output.__class__ is Tensor else floating(output)
         for path, tensor in parts:
             node = tensor.grad_fn
+            if node is None and not _simple(tensor):  # vmap keeps the graph inside
+                tensor = plain(tensor)
+                node = tensor.grad_fn
             if node is None:  # a leaf would keep the hook for ever
                 continue
             key = path, tensor.output_nr
@@ -234,7 +247,7 @@ class ForwardHook(Hook):
             )
         activation = self.activation if tensor == "output" else ""
         site = Site(self.name, tensor, part, side.mode)
-        return self.source.open(site, self.axis, activation, like)
+        return self.source.open(site, self.axis, activation, plain(like))
 
 
 class Follower(Hook):
@@ -256,10 +269,28 @@ class Follower(Hook):
                 source.note_scale()
             gradient = gradients[self.number]
             if gradient is not None and "gradient" not in self.layer.train.dark:
-                self.tap.record(gradient)
+                if gradient.__class__ is Tensor and _transform() is None:
+                    self.tap.record(gradient)
+                else:
+                    _record(self.tap, gradient)
         except Exception as error:
             source.failed(self.layer.name, "gradient", error, self.layer.train.dark)
         source.spent += clock() - began
+
+
+def _simple(tensor: Tensor) -> bool:
+    return tensor.__class__ is Tensor and _transform() is None
+
+
+def _record(tap: Tap, tensor: Tensor) -> None:
+    """Sample a tensor of any kind; inside of a function transform, with what it transforms."""
+    if _simple(tensor):
+        tap.record(tensor)
+    elif _transform() is None:
+        tap.record(plain(tensor))
+    else:
+        with torch._functorch.pyfunctorch.temporarily_clear_interpreter_stack():
+            tap.record(plain(tensor))
 
 
 class EveryHook(Hook):
@@ -300,7 +331,7 @@ class EveryHook(Hook):
 class InputHook(Hook):
     """Before the model's forward: samples what it is given."""
 
-    __slots__ = ("dark", "eval", "train")
+    __slots__ = ("dark", "eval", "train", "unseen")
 
     def __init__(self, source: TorchSource) -> None:
         super().__init__(source)
@@ -308,6 +339,7 @@ class InputHook(Hook):
         self.train: dict[str, Tap] = {}
         self.eval: dict[str, Tap] = {}
         self.dark: set[str] = set()
+        self.unseen: set[str] = set()  # paths
 
     def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
         if is_compiling():
@@ -328,14 +360,15 @@ class InputHook(Hook):
         taps = self.train if training else self.eval
         if source.calm[training] and len(args) == 1 and not kwargs and "" in taps:
             (tensor,) = args
-            if tensor.__class__ is Tensor and tensor.is_floating_point() and tensor.dim():
+            if _simple(tensor) and tensor.is_floating_point() and tensor.dim():
                 source.passed(len(tensor), training)
                 source.sweeper.begin((("", tensor),), training)
                 if source.inputs and not self.dark:
                     taps[""].record(_pixels(tensor))
                 return
         given = [*tensors(args), *tensors(kwargs)]
-        source.sweeper.begin(given, training)
+        if _transform() is None:
+            source.sweeper.begin(given, training)
         self.see_given(source, given, None)
 
     def see_given(
@@ -347,17 +380,25 @@ class InputHook(Hook):
         source.entered([t for _, t in given], training, gradients)
         if not source.inputs or "input" in self.dark:
             return
-        for path, tensor in floating(dict(given)):
+        for path, tensor in [*floating(dict(given)), *((p, t) for p, t in given if t.is_complex())]:
+            if path in self.unseen:
+                continue
             tap = taps.get(path)
             if tap is None:
                 site = Site(INPUT, "input", path, "train" if training else "eval")
-                tap = taps[path] = source.open(site, "rank", "", tensor)
-            tap.record(_pixels(tensor))
+                try:
+                    tap = taps[path] = source.open(site, "rank", "", plain(tensor))
+                except Unseeable as error:  # the others may be seen all the same
+                    dark: set[str] = set()
+                    source.failed(f"{INPUT}[{path}]" if path else INPUT, "input", error, dark)
+                    self.unseen |= {path} if dark else set()  # else there is nothing this time
+                    continue
+            _record(tap, _pixels(tensor))
 
 
 def _pixels(tensor: Tensor) -> Tensor:
     """Images with every pixel as a unit, so that it shows whether samples differ."""
-    if tensor.dim() >= 4 and tensor.is_contiguous():
+    if tensor.dim() >= 4 and _simple(tensor) and tensor.is_contiguous():
         return tensor.flatten(1)
     return tensor
 

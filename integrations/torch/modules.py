@@ -28,8 +28,12 @@ _EMPTY = (
     nn.ParameterList,
     nn.ParameterDict,
 )
+# Children that compute what their parent computes with: parametrizations, fake quantisation.
+_ASIDE = frozenset(
+    {"parametrizations", "weight_fake_quant", "activation_post_process", "_packed_params"}
+)
 # Their children are never called as modules.
-_ATOMIC = (nn.MultiheadAttention,)
+_ATOMIC = (nn.MultiheadAttention, torch.jit.ScriptModule)
 
 _ACTIVATIONS = {
     "ReLU": "relu",
@@ -92,10 +96,15 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def compiled(model: nn.Module) -> bool:
     """Whether any part of the model is compiled: ``torch.compile(model)``, ``model.compile()``."""
-    return any(
-        type(m).__name__ == "OptimizedModule" or getattr(m, "_compiled_call_impl", None) is not None
-        for m in model.modules()
-    )
+    return any(True for _ in in_compiled(model))
+
+
+def in_compiled(model: nn.Module) -> Iterator[nn.Module]:
+    """The modules that lie in a compiled part of the model."""
+    for part in model.modules():
+        own = getattr(part, "_compiled_call_impl", None) is not None
+        if own or type(part).__name__ == "OptimizedModule":
+            yield from part.modules()
 
 
 def walk(model: nn.Module, name: str = "") -> Iterator[Watched]:
@@ -116,10 +125,22 @@ def walk(model: nn.Module, name: str = "") -> Iterator[Watched]:
         stack.extend(Watched(*child) for child in reversed(children))
 
 
+def fingerprint(model: nn.Module) -> list[int]:
+    """Tells whether modules came or went: the id of each, once. Cost: 0.2 µs per module."""
+    found: dict[int, None] = {}
+    stack = [model]
+    while stack:
+        module = stack.pop()
+        if id(module) not in found:
+            found[id(module)] = None
+            stack.extend(m for m in module._modules.values() if m is not None)
+    return list(found)
+
+
 def leaves(model: nn.Module) -> list[Watched]:
     """Modules whose outputs are watched: those that do the work themselves.
 
-    A module with parametrized weights counts, and so does ``MultiheadAttention``, which
+    A module with parametrized or quantised weights counts, and so does ``MultiheadAttention``, which
     never calls its children. Containers and ``Identity`` do not.
     """
     found: list[Watched] = []
@@ -128,7 +149,7 @@ def leaves(model: nn.Module) -> list[Watched]:
         module = watched.module
         if id(module) in inside:
             continue
-        children = [c for n, c in module.named_children() if n != "parametrizations"]
+        children = [c for n, c in module.named_children() if n not in _ASIDE]
         if children and not isinstance(module, _ATOMIC):
             continue
         inside.update(id(m) for m in module.modules())
@@ -137,14 +158,20 @@ def leaves(model: nn.Module) -> list[Watched]:
     return found
 
 
+def scripted(module: nn.Module) -> bool:
+    """Whether it is TorchScript, which takes no hooks: the work of ``torch.jit``."""
+    return isinstance(module, torch.jit.ScriptModule)
+
+
 def uncalled(watched: Iterable[Watched]) -> list[str]:
-    """Names of modules inside an atomic one, which no hook can see."""
-    return [
+    """Names of modules inside an atomic one, which no hook can see; ``.*`` in TorchScript."""
+    watched = list(watched)
+    return [f"{name}.*" for name, module in watched if scripted(module)] + [
         f"{name}.{child}"
         for name, module in watched
-        if isinstance(module, _ATOMIC)
+        if isinstance(module, _ATOMIC) and not scripted(module)
         for child, inner in module.named_children()
-        if child != "parametrizations" and not isinstance(inner, _EMPTY)
+        if child not in _ASIDE and not isinstance(inner, _EMPTY)
     ]
 
 
@@ -258,7 +285,8 @@ def units_axis(module: nn.Module) -> int | str:
     if isinstance(module, nn.LayerNorm):
         return -len(module.normalized_shape)
     if isinstance(
-        module, (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.RNNBase, *_ATOMIC)
+        module,
+        (nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.RNNBase, nn.MultiheadAttention),
     ):
         return -1
     if "Dropout" in kind or "DropPath" in kind or kind in _ACTIVATIONS or kind in _ELEMENTWISE:

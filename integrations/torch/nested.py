@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 #: Tensors of one output that are watched.
 PARTS = 8
@@ -43,6 +44,31 @@ def floating(value: Any) -> list[tuple[str, Tensor]]:
             if len(found) == PARTS:
                 break
     return found
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """The tensor that holds the values of another one.
+
+    Of one inside of a function transform (``grad``, ``vmap``, …) what is transformed, all of it;
+    of a jagged one its rows, one after the other; of an own class without dispatch the tensor itself.
+
+    Example:
+        >>> import torch
+        >>> seen = []
+        >>> _ = torch.vmap(lambda x: seen.append(plain(x)) or x)(torch.ones(3, 2))
+        >>> seen[0].shape
+        torch.Size([3, 2])
+    """
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    if tensor.layout is torch.jagged:
+        tensor = getattr(tensor, "_values", tensor)
+    kind = type(tensor)
+    if kind in (Tensor, nn.Parameter) or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return tensor
+    with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+        return tensor.detach().as_subclass(Tensor)
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:

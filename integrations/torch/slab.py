@@ -9,6 +9,7 @@ Everything is allocated before it is written; nothing here waits, or builds a gr
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import random
 import threading
@@ -312,6 +313,9 @@ class Slab:
             self.ring = spare if spare.shape == self.ring.shape else np.zeros_like(self.ring)
         self.when[:] = -1
         self.fill[:] = 0
+        for tap in self.taps:
+            if tap.left:
+                tap.leave()
 
     def trim(self) -> None:
         """Drop the places that nobody uses; when nothing is kept."""
@@ -507,7 +511,7 @@ class Tap:
     """A site's sample: where the next goes."""
 
     __slots__ = (
-        "activation", "axis", "calls", "column", "first", "fresh", "generation", "geometry",
+        "activation", "axis", "calls", "column", "first", "fresh", "generation", "geometry", "left",
         "place", "plan", "shop", "site", "slab", "slots", "tiny", "wish",
     )  # fmt: skip
 
@@ -520,6 +524,7 @@ class Tap:
         self.first: list[np.ndarray] = []  # those of the first call
         self.fresh: list[list[int]] = []
         self.place = self.calls = 0
+        self.left = False  # whether this stands for what the site left behind when it moved
         self.geometry = (0, 0)  # positions and units of the slot
         self.wish = (0, 0)  # most positions that a tensor could fill, at so many units
         self.tiny = 0.0
@@ -568,6 +573,15 @@ class Tap:
         self.generation = -1
         self.shop.changed = True
 
+    def move(self) -> None:
+        """Go on on another slab; what this site left since the last take stays and is taken."""
+        behind = copy.copy(self)
+        behind.left = True
+        if self.slab is not None:
+            self.slab.taps[self.place] = behind
+        self.plan = self.slab = None
+        self.generation = -1
+
     def settle(self) -> None:
         """Look for another slab where this one does not suit any more; after a take."""
         if self.slab is not None:
@@ -599,7 +613,7 @@ class Tap:
         if device is not None and self.shop.lanes.recording(device):
             return None
         if self.slab is not None and (self.slab.kind.wide, self.slab.kind.device) != (wide, device):
-            self.leave()
+            self.move()
         axis = axis_of(self.axis, tensor)
         positions, units = geometry(tensor.shape, axis)
         if self.slab is None:
@@ -628,6 +642,8 @@ def refuse(tensor: Tensor) -> None:
     """Raise :class:`Unseeable` for tensors without plain values of their own."""
     if type(tensor) not in PLAIN:
         raise Unseeable(f"it is a {type(tensor).__name__}, not a plain tensor")
+    if tensor.is_nested:
+        raise Unseeable("it is a nested tensor that is not jagged (layout=torch.jagged)")
     if tensor.layout != torch.strided:
         raise Unseeable(f"its layout is {tensor.layout}, and only dense tensors are sampled")
     if tensor.is_meta:
@@ -639,6 +655,8 @@ def refuse(tensor: Tensor) -> None:
     if tensor.dim() == 0:
         raise Unseeable("it is a single number, which has no distribution")
     if tensor.dtype not in RAW:
-        raise Unseeable(f"its type is {tensor.dtype}, and only 16, 32 and 64 bits are sampled")
+        raise Unseeable(
+            f"its type is {tensor.dtype}, and only real floats of 16, 32 and 64 bits are sampled"
+        )
     if not present(tensor):
         raise Unseeable(GONE)

@@ -158,6 +158,8 @@ class TorchSource:
         self._owned = owned(found, list(modules.walk(self.root)), whole) if wants else []
         self._weights = Weights(self._owned, "update" in kinds, self._shop.lanes)
         self._kinds = kinds
+        self._built = modules.fingerprint(self.root)
+        self._there = {id(m) for m in self.root.modules()}
         self._trains: list[bool] | None = None
         self._said_silent = self._said_replays = False
         self._handles: list[Any] = []
@@ -179,6 +181,7 @@ class TorchSource:
     def _attach(self) -> None:
         touchy = {} if modules.compiled(self._model) else modules.fast(self.root)
         inside = {id(m) for whole in touchy.values() for m in whole.modules()}
+        inside |= {id(h.module) for h in self._hooks if modules.scripted(h.module)}
         apart = [h for h in self._hooks if id(h.module) in inside]
         if apart:
             every = EveryHook(self, apart, touchy)
@@ -188,8 +191,9 @@ class TorchSource:
             for h in self._hooks
             if id(h.module) not in inside
         ]
-        self._handles.append(self.root.register_forward_pre_hook(self._input, with_kwargs=True))
-        self._handles.append(self.root.register_forward_hook(End(self)))
+        if not modules.scripted(self.root):
+            entry = self.root.register_forward_pre_hook(self._input, with_kwargs=True)
+            self._handles += [entry, self.root.register_forward_hook(End(self))]
         self._handles.append(Steps(self))
 
     def _detach(self) -> None:
@@ -227,7 +231,7 @@ class TorchSource:
         self._forwards[training] = True
         self._grad_forward |= torch.is_grad_enabled() if gradients is None else gradients
         if not self._batch_size or training:
-            self._batch_size = next((t.shape[0] for t in given if t.dim()), self._batch_size)
+            self._batch_size = next((t.size(0) for t in given if t.dim()), self._batch_size)
         if self.tracing and self._may_trace(training) and not self._graph.begin(given):
             self.tracing = False
 
@@ -562,6 +566,12 @@ class TorchSource:
             self._settle()
             if self._last_step >= 0:  # evaluation after the last step belongs to that step
                 self._shop.settle_evaluation(self._last_step)
+        try:
+            self._look_at_layers()
+        except Exception as error:
+            if self.strict:
+                raise
+            logger.debug("looking for new layers failed", exc_info=error)
         count = len(self._steps) - self._late
         for slab in self._shop.slabs.values():
             slab.take(groups)
@@ -618,6 +628,7 @@ class TorchSource:
         self._detach()
         # The monitor may live on to be read; a hook on a graph that still waits does nothing.
         self.root = self._model = nn.Identity()
+        self._built, self._there = [], set()
         self._hooks, self._taps, self._new, self._owned = [], [], [], []
         self._input = InputHook(self)
         self.layers, self._by_name, self._known = {}, {}, weakref.WeakKeyDictionary()
@@ -684,7 +695,8 @@ class TorchSource:
             fresh += [(site, (i, moved)) for i, site, moved in self._weights.sites()]
             for i, reason in self._weights.dark.items():
                 own = self._owned[i]
-                self.monitor.dark(f"{own.layer}.{own.part or own.key}", reason)
+                if reason:  # else it was said when the layer went
+                    self.monitor.dark(f"{own.layer}.{own.part or own.key}", reason)
         fresh.sort(key=lambda f: (place.get(f[0].layer, len(place)), _RANK[f[0].tensor]))
         for site, owner in fresh:
             if site.tensor not in self._kinds:
@@ -745,6 +757,21 @@ class TorchSource:
                 self._told[name] = self._layer(name)
         self._trains = trains
 
+    def _look_at_layers(self) -> None:
+        """Layers that came or went since the last take: for an adapter, a parametrization, …"""
+        built = modules.fingerprint(self.root)
+        if built == self._built:
+            return
+        self._built = built
+        there = {id(m) for m in self.root.modules()}
+        gone = [h.name for h in self._hooks if id(h.module) not in there]
+        fresh = [n for n, m in modules.leaves(self.root) if id(m) not in self._there]
+        self._there |= there
+        lost = [o for o in self._weights.forget(there) if o.layer not in gone]
+        names = [n for n in gone if n not in fresh]
+        self._dark_together(names + [f"{o.layer}.{o.part or o.key}" for o in lost], _GONE)
+        self._dark_together(fresh, _FRESH)
+
     def _look_for_replays(self) -> None:
         """Say once that nothing runs where a graph is replayed."""
         if self._shop.lanes.recorded and not self._said_replays:
@@ -763,12 +790,19 @@ class TorchSource:
         elif self.generation + 1 >= PATIENCE and self._grad_forward:
             self._said_silent = True
             rounded = [h.name for h in silent if self.rounded and not h.kernel]
-            if rounded:
-                more = f", … ({len(rounded)} layers)" if len(rounded) > 3 else ""
-                self.monitor.dark(", ".join(rounded[:3]) + more, _ROUNDED)
+            inside = {id(m) for m in modules.in_compiled(self.root)}
+            late = [h.name for h in silent if id(h.module) in inside and h.name not in rounded]
+            self._dark_together(rounded, _ROUNDED)
+            self._dark_together(late, _COMPILED)
             for hook in silent:
-                if hook.name not in rounded:
+                if hook.name not in (*rounded, *late):
                     self.monitor.dark(hook.name, _NEVER)
+
+    def _dark_together(self, names: list[str], reason: str) -> None:
+        """One message for many layers."""
+        if names:
+            more = f", … ({len(names)} layers)" if len(names) > 3 else ""
+            self.monitor.dark(", ".join(names[:3]) + more, reason)
 
 
 _RANK = {"input": 0, "output": 1, "gradient": 2, "weight": 3, "update": 4}
@@ -777,6 +811,10 @@ _NEVER = (
     f"it was not called in the first {PATIENCE} steps. Unused modules, calls of .forward() itself, "
     "functional use of its weight, and code that was compiled before watch() are not seen, nor are "
     "branches, loops and function transforms inside of compiled code"
+)
+_GONE = "it is no part of the model any more"
+_FRESH = (
+    "it came after watch(). To see it, close() and watch() again once the model has its new layers"
 )
 _NOTHING = (
     "NO LAYER WAS CALLED in the first step, so no activation and no gradient is seen. Give watch() "

@@ -32,7 +32,7 @@ from torch._C import _current_graph_task_id as _backward  # -1 outside of backwa
 from torch._C import _is_tracing
 from torch.compiler import is_compiling
 
-from shiftwatch.integrations.torch import compiled
+from shiftwatch.integrations.torch import compiled, modules
 from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import ForwardHook, Hook
 from shiftwatch.integrations.torch.modules import axis_of
@@ -243,6 +243,8 @@ class Pass:
         self._known: dict[int, tuple[weakref.ref[Tensor], int, Seen]] = {}
         self._handles: list[Any] = []
         for hook in hooks:
+            if modules.scripted(hook.module):
+                continue
             before, after = Enter(source, self, hook), Leave(source, self, hook)
             self._handles += [
                 hook.module.register_forward_pre_hook(before, with_kwargs=True),
@@ -504,8 +506,10 @@ class Sweeper:
             if tensor is None or not _readable(tensor):
                 dead.add(hook.name)
             else:
-                seen = flags(tensor, axis_of(hook.axis, tensor))
-                call.outputs = [Seen(hook.name, "output", part, tensor.numel(), seen)]
+                call.outputs = [
+                    Seen(hook.name, "output", p, t.numel(), flags(t, axis_of(hook.axis, t)))
+                    for p, t in _plain([(part, tensor)])
+                ]
         last = calls[-1].layer if calls else ""
         results = [
             Seen(last, "output", "", t.numel(), flags(t, axis_of("rank", t))) for _, t in output

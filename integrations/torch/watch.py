@@ -80,6 +80,9 @@ def watch(
     that are kernels of their own (linear, convolutional, attention) are looked at, with their
     inputs: what is fused between them is rounded only where somebody looks.
 
+    A model may change while it is watched: parameters may be replaced, resized, pruned or
+    converted to another type. Layers that come later are not seen, and named.
+
     On CUDA and XPU nothing waits for the device: what was sampled in eight steps is copied home
     beside the training, and judged when it has arrived: at most 16 steps after it was, as long as
     the device is no more than eight steps behind the host. That holds for the first sign of a NaN,
@@ -88,10 +91,10 @@ def watch(
     MPS, the host waits once in eight steps. Where a CUDA graph is replayed no hook runs: weights
     and losses are seen, and the rest is said to be dark.
 
-    Not seen: functional operations (they show in the next layer's input), and branches, loops
-    and function transforms inside of compiled code. Under ``torch.amp.GradScaler``, gradients
-    are recorded without its scale. What is seen in which way to run PyTorch, and tested:
-    ``docs/truth_table.md``.
+    Not seen: functional operations (they show in the next layer's input), layers inside of
+    TorchScript, and branches, loops and function transforms inside of compiled code. Under
+    ``torch.amp.GradScaler``, gradients are recorded without its scale. What is seen in which
+    way to run PyTorch, and tested: ``docs/truth_table.md``.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))

@@ -47,7 +47,8 @@ class Owned(NamedTuple):
 
     @property
     def parameter(self) -> Tensor | None:
-        return self.module._parameters.get(self.key)
+        held = self.module._parameters  # in TorchScript no dict
+        return held[self.key] if self.key in held else None
 
 
 def owned(found: list[Watched], everything: list[Watched], whole: bool) -> list[Owned]:
@@ -79,6 +80,22 @@ def owned(found: list[Watched], everything: list[Watched], whole: bool) -> list[
                 seen.add(id(p))
                 listed.append(Owned(f"{name}.{key}".lstrip("."), "", module, key))
     return listed
+
+
+_GONE = nn.Identity()  # holds no parameters
+
+
+def heir(own: Owned) -> Owned:
+    """Where a parameter lies now that has another name, as pruning and parametrizations give it."""
+    module, key = own.module, own.key
+    if module is not _GONE and own.parameter is None:
+        for other in (f"{key}_orig", key.removesuffix("_orig")):  # nn.utils.prune
+            if module._parameters.get(other) is not None:
+                return own._replace(key=other)
+        inner: Any = getattr(module, "parametrizations", {})
+        if key in inner and inner[key]._parameters.get("original") is not None:
+            return own._replace(module=inner[key], key="original")
+    return own
 
 
 class Shelf:
@@ -318,6 +335,17 @@ class Weights:
                 else:
                     shelf.last, shelf.moved = elder.last, elder.moved
 
+    def forget(self, there: set[int]) -> list[Owned]:
+        """Look no more at parameters of modules that are not ``there`` (ids); returns those."""
+        lost = []
+        for i, own in enumerate(self.listed):
+            if id(own.module) not in there and own.module is not _GONE:
+                lost.append(own)
+                self.listed[i] = own._replace(module=_GONE)
+                self.weight_columns[i] = self.update_columns[i] = -1
+        self.pointers = []
+        return lost
+
     def skip(self) -> None:
         """A step went by unwatched: what the weights were is not known any more."""
         self.have_last = self.have_before = False
@@ -395,10 +423,11 @@ class Weights:
         self.dark, self.fresh = {}, True
         alike: dict[tuple[Any, ...], tuple[list[int], list[Tensor]]] = {}
         for i, own in enumerate(self.listed):
+            own = self.listed[i] = heir(own)
             p = own.parameter
             reason = _unsampled(p)
             if p is None or reason:
-                self.dark[i] = reason
+                self.dark[i] = "" if own.module is _GONE else reason
                 continue
             members, held = alike.setdefault((p.dtype, p.device), ([], []))
             members.append(i)
@@ -514,7 +543,9 @@ def _pointer(parameter: Tensor | None) -> int:
 def _unsampled(p: Tensor | None) -> str:
     """Why a parameter's memory cannot be walked through; ``""`` if it can."""
     if p is None:
-        return "the module has no such parameter any more"
+        return (
+            "the module has no such parameter any more. To see what took its place, watch() again"
+        )
     if type(p) not in PLAIN:
         return f"it is a {type(p).__name__}"
     if p.is_nested:

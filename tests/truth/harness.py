@@ -20,7 +20,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -29,9 +29,13 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.optim import optimizer as optimizers
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from shiftwatch.integrations.torch import watch
 from shiftwatch.integrations.torch.slab import CALLS
@@ -69,6 +73,11 @@ class Watched:
     optimizer: Any = None
     given: nn.Module | None = None
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def handed(self) -> nn.Module:
+        """What ``watch`` is given."""
+        return self.model if self.given is None else self.given
 
 
 @dataclass
@@ -119,6 +128,10 @@ class Cell:
             :data:`SAID`, :data:`NONE`.
         check: further claims, given the runs of all watched models.
         warns: what PyTorch itself warns of here, as the beginning of a regular expression.
+        slow: whether it takes more than a few seconds.
+        compiled: whether parts are compiled. The witness cannot stand in compiled code: it
+            sees the same training uncompiled, which is the truth to rounding.
+        cuda: whether it can be put to the test on machines with CUDA only.
         section: heading in the table.
     """
 
@@ -138,6 +151,9 @@ class Cell:
     note: str
     check: Callable[[list[Seen]], None] | None
     warns: str
+    slow: bool
+    compiled: bool
+    cuda: bool
     section: tuple[int, str]
 
 
@@ -161,6 +177,9 @@ def cell(
     note: str = "",
     check: Callable[[list[Seen]], None] | None = None,
     warns: str = "",
+    slow: bool = False,
+    compiled: bool = False,
+    cuda: bool = False,
 ) -> Callable[[Callable[[], Training]], Callable[[], Training]]:
     """Enter a function that builds a training into the table; see :class:`Cell`.
 
@@ -174,7 +193,8 @@ def cell(
         section = (there.get("ORDER", 50), there["__doc__"].strip().splitlines()[0].rstrip("."))
         CELLS[mode] = Cell(
             mode, build, outputs, inputs, gradients, weights, updates,
-            missing, unheard, extra, loose, dark or {}, bits, note, check, warns, section,
+            missing, unheard, extra, loose, dark or {}, bits, note, check, warns,
+            slow, compiled, cuda, section,
         )  # fmt: skip
         return build
 
@@ -208,9 +228,9 @@ def run(built: Training, after: Callable[[int, Any], None] = lambda step, loss: 
     left: list[Any] = []
     for step in range(built.steps):
         result = built.step(step)
-        left += [t.detach().clone() for _, t in flat(result)]
+        left += [_bare(t).clone() for _, t in flat(result)]
         for one in built.watched:
-            left += [p.grad.detach().clone() for p in one.model.parameters() if p.grad is not None]
+            left += [_bare(p.grad).clone() for p in one.model.parameters() if p.grad is not None]
         after(step, result)
     for one in built.watched:
         left += [v.detach().clone() for v in one.model.state_dict().values() if _plain(v)]
@@ -218,7 +238,9 @@ def run(built: Training, after: Callable[[int, Any], None] = lambda step, loss: 
 
 
 def start(what: Cell) -> Training:
-    """The training of a cell, from the same seed every time."""
+    """The training of a cell, from the same seed every time, with nothing compiled yet."""
+    if what.compiled:
+        torch._dynamo.reset()
     torch.manual_seed(0)
     return what.build()
 
@@ -230,14 +252,20 @@ def plain(what: Cell) -> list[Any]:
 
 def witnessed(what: Cell) -> tuple[list[Any], list[Witness]]:
     """What is left behind, and every tensor in full."""
-    built = start(what)
-    witnesses = [Witness(one.model, built.eval_trains) for one in built.watched]
+    with torch.compiler.set_stance("force_eager") if what.compiled else nullcontext():
+        return _witnessed(what)
+
+
+def _witnessed(what: Cell) -> tuple[list[Any], list[Witness]]:
+    witnesses: list[Witness] = []
 
     def after(step: int, result: Any) -> None:
         for witness in witnesses:
             witness.end(step)
 
     with listening(witnesses):
+        built = start(what)
+        witnesses += [Witness(one.model, built.eval_trains) for one in built.watched]
         left = run(built, after)
     for witness in witnesses:
         witness.finish(built.correct)
@@ -247,11 +275,11 @@ def witnessed(what: Cell) -> tuple[list[Any], list[Witness]]:
 def watched(what: Cell) -> tuple[list[Any], list[Seen]]:
     """What is left behind under shiftwatch, and what it knows."""
     built = start(what)
-    before = [(one, hooks(one.given or one.model)) for one in built.watched]
+    before = [(one, hooks(one.handed)) for one in built.watched]
     with spoken() as messages:
         monitors = [
             watch(
-                one.given or one.model, optimizer=one.optimizer, run=False, rules=(), strict=True,
+                one.handed, optimizer=one.optimizer, run=False, rules=(), strict=True,
                 **one.options,
             )
             for one in built.watched
@@ -268,7 +296,7 @@ def watched(what: Cell) -> tuple[list[Any], list[Seen]]:
         finally:
             for monitor in monitors:
                 monitor.close()
-    assert all(hooks(one.given or one.model) <= n for one, n in before), "hooks stay"
+    assert all(hooks(one.handed) <= n for one, n in before), "hooks stay"
     seen = []
     for monitor in monitors:
         history = monitor.history
@@ -330,6 +358,7 @@ class Witness:
     def __init__(self, model: nn.Module, eval_trains: bool = False) -> None:
         self.model, self.eval_trains = model, eval_trains
         self.names = {id(m): n for n, m in leaves(model).items()}
+        self._alive: list[Any] = list(model.modules())
         self.weighty = {n for n, m in leaves(model).items() if any(True for _ in m.parameters())}
         self.calls: dict[str, list[tuple[int, Tensor]]] = {}
         self.spare: dict[str, list[tuple[int, Tensor]]] = {}  # inputs that a layer put out
@@ -341,22 +370,27 @@ class Witness:
         self._given: list[tuple[str, Tensor]] = []
         self._inputs: dict[str, list[tuple[int, Tensor]]] = {}
         self._known: dict[str, bool] = {}
-        self._parameters = parameters(model)
+        self._parameters: dict[tuple[str, str], nn.Parameter] = {}
+        self._keys: dict[int, tuple[str, str]] = {}  # of parameters, as they were first called
         self._before = self._snapshot()
+        self._began = False
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """A module is about to be called."""
         if module is self.model:
+            self._look()
             self._entered = True
             given = [*_floating(args), *_floating(kwargs)]
             for i, (path, tensor) in enumerate(given):
                 key = _key("<input>", "input", path if i else "", self.mode)
                 self._keep(key, tensor)
-                self._made.setdefault(self.mode, []).append(tensor.detach().clone())
+                self._made.setdefault(self.mode, []).append(_bare(tensor).clone())
         name = self.names.get(id(module))
         if name in self.weighty:
             for _, tensor in _floating((args, kwargs))[:1]:
-                self._given.append((_key(name, "input", "", self.mode), tensor.detach().clone()))
+                if _fake(tensor):
+                    continue
+                self._given.append((_key(name, "input", "", self.mode), _bare(tensor).clone()))
 
     def leave(self, module: nn.Module, output: Any, again: bool) -> None:
         """A module was called; ``again`` where a checkpoint recomputes it."""
@@ -368,10 +402,17 @@ class Witness:
                 continue
             if not again:
                 self._keep(_key(name, "output", path, self.mode), tensor)
-                self._made.setdefault(self.mode, []).append(tensor.detach().clone())
+                self._made.setdefault(self.mode, []).append(_bare(tensor).clone())
+            if not tensor.requires_grad:
+                tensor = torch.func.debug_unwrap(tensor)  # vmap keeps the graph inside
             if tensor.requires_grad and tensor.grad_fn is not None and self.mode == "train":
                 key = _key(name, "gradient", path, self.mode)
                 tensor.register_hook(lambda g, key=key: self._keep(key, g))
+
+    def begin(self) -> None:
+        """The optimizer is about to step: an update is what changes from here on."""
+        if not self._began:
+            self._before, self._began = self._snapshot(), True
 
     def end(self, step: int) -> None:
         """The step is over: inputs that nothing put out, weights, updates."""
@@ -386,9 +427,10 @@ class Witness:
             update = f"{key[0]}:update{key[1]}"
             if self._parameters[key].requires_grad:
                 self._trained.add(update)
-            if key in self._before and (self.stepped or (step and not self.ever)):
-                self._keep(update, tensor.float() - self._before[key].float())
-        self._before, self.stepped = now, False
+            kept = key in self._before and self._before[key].shape == tensor.shape
+            if kept and (self.stepped or (step and not self.ever)):
+                self._keep(update, _wide(tensor) - _wide(self._before[key]))
+        self._before, self.stepped, self._began = now, False, False
         self._made.clear()
         self._given.clear()
         self.step = step + 1
@@ -415,10 +457,35 @@ class Witness:
         trains = self.model.training or (self.eval_trains and torch.is_grad_enabled())
         return "train" if trains else "eval"
 
+    def _look(self) -> None:
+        """Layers and parameters that are new; those that are known keep their names."""
+        for name, module in leaves(self.model).items():
+            if id(module) not in self.names:
+                name += " (new)" * (name in self.names.values())
+                self.names[id(module)] = name
+                self._alive.append(module)  # so that no other gets the same id
+        self.weighty = {n for m, n in self._modules() if any(True for _ in m.parameters())}
+        found = parameters(self.model)
+        known = {id(m): n for n, m in leaves(self.model).items()}
+        other = {n: self.names[i] for i, n in known.items() if self.names[i] != n}
+        self._parameters = {}
+        for (layer, part), p in found.items():
+            key = self._keys.setdefault(id(p), (other.get(layer, layer), part))
+            self._parameters[key] = p
+            self._alive.append(p)
+
+    def _modules(self) -> Iterator[tuple[nn.Module, str]]:
+        for module in self.model.modules():
+            if id(module) in self.names:
+                yield module, self.names[id(module)]
+
     def _keep(self, key: str, tensor: Tensor) -> None:
-        self.calls.setdefault(key, []).append((self.step, tensor.detach().clone()))
+        tensor = _bare(tensor)
+        if not _fake(tensor):
+            self.calls.setdefault(key, []).append((self.step, tensor.clone()))
 
     def _snapshot(self) -> dict[tuple[str, str], Tensor]:
+        self._look()
         return {k: p.detach().clone() for k, p in self._parameters.items() if not is_lazy(p)}
 
 
@@ -429,6 +496,8 @@ def listening(witnesses: list[Witness]) -> Iterator[None]:
     call, backward = nn.Module.__call__, torch.autograd.backward
 
     def called(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return call(module, *args, **kwargs)  # no values
         for witness in witnesses if not depth else ():
             witness.enter(module, args, kwargs)
         output = call(module, *args, **kwargs)
@@ -450,7 +519,14 @@ def listening(witnesses: list[Witness]) -> Iterator[None]:
             if any(id(p) in held for p in witness.model.parameters()):
                 witness.stepped = witness.ever = True
 
+    def begins(optimizer: Any, args: Any, kwargs: Any) -> None:
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for witness in witnesses:
+            if any(id(p) in held for p in witness.model.parameters()):
+                witness.begin()
+
     with (
+        _removed(register_optimizer_step_pre_hook(begins)),
         _removed(register_optimizer_step_post_hook(steps)),
         mock.patch.object(nn.Module, "__call__", called),
         mock.patch.object(torch.autograd, "backward", backwards),
@@ -466,6 +542,8 @@ def _removed(handle: Any) -> Iterator[None]:
         handle.remove()
 
 
+_ATOMIC = (nn.MultiheadAttention, torch.jit.ScriptModule)
+_ASIDE = ("parametrizations", "weight_fake_quant", "activation_post_process", "_packed_params")
 _EMPTY = (nn.Identity, nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList)
 
 
@@ -474,8 +552,8 @@ def leaves(model: nn.Module) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {}
     inside: set[int] = set()
     for name, module in model.named_modules():
-        children = [c for n, c in module.named_children() if n != "parametrizations"]
-        if id(module) in inside or (children and not isinstance(module, nn.MultiheadAttention)):
+        children = [c for n, c in module.named_children() if n not in _ASIDE]
+        if id(module) in inside or (children and not isinstance(module, _ATOMIC)):
             continue
         inside |= {id(m) for m in module.modules()}
         if not isinstance(module, _EMPTY):
@@ -523,6 +601,26 @@ def _floating(value: Any) -> list[tuple[str, Tensor]]:
     return [("" if i == 0 else path, t) for i, (path, t) in enumerate(found)]
 
 
+def _bare(tensor: Tensor) -> Tensor:
+    """The values of a tensor of any kind, as a tensor of the plain kind."""
+    tensor = torch.func.debug_unwrap(tensor.detach())
+    if tensor.is_nested:
+        tensor = torch.cat([t.flatten() for t in tensor.unbind()])
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    tensor = tensor if _fake(tensor) else tensor.cpu()
+    return tensor if _fake(tensor) or type(tensor) is Tensor else tensor.as_subclass(Tensor)
+
+
+def _fake(tensor: Tensor) -> bool:
+    """Whether it holds no values."""
+    return isinstance(tensor, FakeTensor) or tensor.is_meta
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor if tensor.is_complex() or tensor.dtype == torch.double else tensor.float()
+
+
 def _key(layer: str, tensor: str, part: str, mode: str) -> str:
     return f"{layer}:{tensor}" + (f"[{part}]" if part else "") + ("@eval" if mode == "eval" else "")
 
@@ -536,7 +634,8 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _plain(value: Any) -> bool:
-    return type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided
+    strided = type(value) in (Tensor, nn.Parameter) and value.layout == torch.strided
+    return strided and not value.is_meta
 
 
 # --- the checks ----------------------------------------------------------------------------
@@ -549,9 +648,19 @@ def differing(one: list[Any], other: list[Any]) -> list[int]:
     return [i for i, (a, b) in enumerate(zip(one, other, strict=True)) if not _identical(a, b)]
 
 
+def close(one: list[Any], other: list[Any]) -> bool:
+    """Whether two runs left the same behind to rounding."""
+    return len(one) == len(other) and all(
+        a.shape == b.shape and torch.allclose(a.double(), b.double(), ROUNDING, 1e-6)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
 def _identical(a: Tensor, b: Tensor) -> bool:
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
+    if _fake(a):
+        return True
     return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
@@ -660,7 +769,7 @@ def _faults(what: Cell) -> list[str]:
     second, witnesses = witnessed(what)
     third, seen = watched(what)
     found = []
-    if differing(first, second):
+    if differing(first, second) and not (what.compiled and close(first, second)):
         found.append("the witness itself changed the training")
     changed = differing(first, third)
     if changed and not what.bits:
@@ -679,6 +788,8 @@ def _faults(what: Cell) -> list[str]:
             k: newest(calls, one.ends) if _slow(k) else calls for k, calls in witness.calls.items()
         }
         for key, calls in truth.items():
+            if not calls:
+                continue  # gone before a window ended
             column = _column(key)
             counts[column][0] += 1
             if key in one.sites:

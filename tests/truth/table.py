@@ -21,6 +21,7 @@ three times from one seed: plain, with every tensor copied in full from outside,
 the same bits behind: results, gradients, weights, buffers and the random state. Each tensor that is seen
 must agree with the full one in count, mean, standard deviation, share of zeros and range: to rounding where a tensor is small
 enough to be read whole, else within the stated error of a sample. Whatever is not seen is declared, and said.
+Compiled code is held to what the same training shows uncompiled, and to the bits that it leaves without shiftwatch.
 
 | mark | meaning |
 |:-:|---|

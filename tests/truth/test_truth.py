@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
+from shiftwatch.integrations.torch import slab, weights
 from tests.truth import table
 from tests.truth.harness import Cell, faults
 
 
-@pytest.mark.parametrize("cell", table.cells(), ids=lambda c: c.mode)
+def _each() -> list[Any]:
+    slow = {True: [pytest.mark.slow], False: []}
+    return [pytest.param(c, marks=slow[c.slow], id=c.mode) for c in table.cells()]
+
+
+@pytest.mark.parametrize("cell", _each())
 def test_what_the_table_says_is_so(cell: Cell) -> None:
     """Same bits, the declared sites and no others, the numbers of the full tensors, the messages."""
+    if cell.cuda and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    found = faults(cell)
+    assert not found, "\n".join(["", *found])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [c for c in table.cells() if not c.cuda], ids=lambda c: c.mode)
+def test_it_is_so_on_the_path_of_a_device(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, with CPU tensors taken for a device's."""
+    for module in (slab, weights):
+        monkeypatch.setattr(module, "elsewhere", lambda tensor: torch.device("cpu"))
     found = faults(cell)
     assert not found, "\n".join(["", *found])
 
