@@ -27,6 +27,7 @@ if not any(importlib.util.find_spec(root.partition(".")[0]) for root in _ROOTS):
     need("pytorch_lightning", extra="lightning", feature="ShiftWatch")
 
 from shiftwatch.integrations.torch import watch  # noqa: E402
+from shiftwatch.integrations.torch.ranks import reachable  # noqa: E402
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningModule, Trainer
@@ -58,7 +59,7 @@ class ShiftWatch(Callback):
     tables and the report. Alerts are logged, and so are heard on stderr where the program
     set up no logging. Validation inside ``fit`` is kept apart from training; the sanity
     check is not recorded. A step is an optimizer step, however many batches it took. Of
-    several processes the first one watches: its share of each batch, the common weights.
+    several processes all watch, and the first one merges what they see, writes and reports.
 
     Args:
         run: folder to record into. By default one in the trainer's log folder; ``False``
@@ -74,6 +75,7 @@ class ShiftWatch(Callback):
         reporters: callables of one report, beside the trainer's loggers.
         exact: layers whose outputs are counted in full, see ``watch``.
         probe: a batch of inputs that stays the same, see ``watch``.
+        ranks: ``"alone"`` to have the first of several processes watch its own share only.
         strict: re-raise errors inside shiftwatch instead of logging them.
         stop_on: end the training, in order, at the first alert of this severity or worse.
 
@@ -103,6 +105,7 @@ class ShiftWatch(Callback):
         reporters: Sequence[Callable[[Report], object]] = (),
         exact: Any = None,
         probe: Any = None,
+        ranks: Literal["auto", "alone"] = "auto",
         strict: bool = False,
         stop_on: Literal["warning", "critical"] | None = None,
     ) -> None:
@@ -114,7 +117,7 @@ class ShiftWatch(Callback):
         options = {
             "layers": layers, "tensors": tensors, "every": every, "budget": budget,
             "reference": reference, "rules": rules, "metrics": metrics, "exact": exact,
-            "probe": probe, "strict": strict,
+            "probe": probe, "ranks": None if ranks == "auto" else ranks, "strict": strict,
         }  # fmt: skip
         self._options = {name: v for name, v in options.items() if v is not None}
         self._monitor: Monitor | None = None
@@ -124,7 +127,7 @@ class ShiftWatch(Callback):
 
     @property
     def monitor(self) -> Monitor | None:
-        """The monitor of the current or last fit; ``None`` before the first, and on other ranks."""
+        """The monitor of the current or last fit; ``None`` before the first."""
         return self._monitor
 
     @property
@@ -139,8 +142,10 @@ class ShiftWatch(Callback):
         self._close()
         folder = self._folder(trainer)  # asks all ranks
         self._monitor = None
+        reporters: tuple[Callable[[Report], object], ...] = ()
         if trainer.is_global_zero:
             reporters = (*self.reporters, *self._to_loggers(trainer))
+        if trainer.is_global_zero or ("ranks" not in self._options and reachable()):
             self._monitor = watch(pl_module, run=folder, reporters=reporters, **self._options)
         self._forget()
         self._global_step = trainer.global_step
@@ -268,7 +273,7 @@ class ShiftWatch(Callback):
         new, self._judged = self.alerts[self._judged :], len(self.alerts)
         least = SEVERITIES.index(str(self.stop_on))
         worst = [alert for alert in new if SEVERITIES.index(alert.severity) >= least]
-        if worst and not self._stopping:
+        if worst and not self._stopping and trainer.is_global_zero:
             _log.warning("training ends here (stop_on=%r): %s", self.stop_on, worst[0].message)
         self._stopping = self._stopping or bool(worst)
         stop = self._stopping

@@ -40,6 +40,35 @@ class Frame:
         return np.hypot(self.mean, self.std)
 
 
+class Framed(NamedTuple):
+    """A batch measured.
+
+    Attributes:
+        course: every step, over all sites.
+        summary: the batch as one window, of shape (sites,), without units.
+        activity: what the units of the active sites did.
+    """
+
+    course: Frame
+    summary: Summary
+    activity: Activity
+
+    def widened(self, sites: int) -> Framed:
+        """With so many sites; those that came since were not seen."""
+        if self.summary.shape[0] >= sites:
+            return self
+        course = self.course
+        wide = [
+            _widened(getattr(course, name), sites, fill)
+            for name, fill in zip(
+                ("count", "mean", "std", "spread", "nonfinite"),
+                (0.0, np.nan, np.nan, np.nan, 0.0),
+                strict=True,
+            )
+        ]
+        return Framed(Frame(course.steps, *wide), self.summary.padded(sites), self.activity)
+
+
 class Wanted(NamedTuple):
     """What is asked of the sites beside the usual: bool[sites] each.
 
@@ -64,7 +93,7 @@ def frame(
     sites: int,
     guessed: Mapping[int, str] | None = None,
     wanted: Wanted | None = None,
-) -> tuple[Frame, Summary, Activity]:
+) -> Framed:
     """Measure a batch.
 
     Args:
@@ -87,7 +116,7 @@ def framing(
     sites: int,
     guessed: Mapping[int, str] | None = None,
     wanted: Wanted | None = None,
-) -> Stages[tuple[Frame, Summary, Activity]]:
+) -> Stages[Framed]:
     """The same in stages; to be run where NumPy's warnings are off."""
     wanted = wanted or Wanted.everything(sites)
     shape = (batch.steps.size, sites)
@@ -111,7 +140,7 @@ def framing(
         )
         count, mean, std, nonfinite = known
         course = Frame(batch.steps, count, mean, std, course.spread, nonfinite)
-    return course, summary, activity
+    return Framed(course, summary, activity)
 
 
 _UNSEEN = (0.0, np.nan, np.nan, 0.0)  # count, mean, std, nonfinite

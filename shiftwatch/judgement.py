@@ -14,7 +14,7 @@ import numpy as np
 from shiftwatch.catalogue import arity, extended, metrics
 from shiftwatch.divergences.js import js_null
 from shiftwatch.explained import explain, explained_init
-from shiftwatch.frame import Wanted, framing
+from shiftwatch.frame import Framed, Wanted, framing
 from shiftwatch.guess import guess
 from shiftwatch.incidents import Drift, Incidents
 from shiftwatch.ledger import Ledger
@@ -23,6 +23,7 @@ from shiftwatch.records import Alert, Event, Incident, Site, from_plain, to_plai
 from shiftwatch.references import First, Previous, Reference
 from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, grown
 from shiftwatch.rules.response import ResponseState
+from shiftwatch.shares import Share
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch, Census
 from shiftwatch.stages import Stages, finish
@@ -122,17 +123,35 @@ class Judgement:
         with np.errstate(all="ignore"):
             return finish(self.judging(batch, losses, given, overhead))
 
-    def judging(
-        self, batch: Batch, losses: np.ndarray, given: np.ndarray, overhead: float = 0.0
-    ) -> Stages[Judged]:
-        """The same in stages. Until the last one no site may be added."""
-        number = len(self.sites)
-        self._grow(number)
+    def sharing(self, batch: Batch, losses: np.ndarray, given: np.ndarray) -> Stages[Share]:
+        """Measure a batch, to be merged with those of other ranks and judged then."""
+        framed = yield from self.framing(batch)
+        return Share(replace(_widened(batch, len(self.sites)), groups=()), framed, losses, given)
+
+    def framing(self, batch: Batch) -> Stages[Framed]:
+        """Measure a batch as judging asks for it."""
         guessed = {
             c: a for s, a in self.sites.guessed.items() if (c := self.sites.column(s)) is not None
         }
+        return framing(batch, len(self.sites), guessed, self._wanted())
+
+    def judging(
+        self,
+        batch: Batch,
+        losses: np.ndarray,
+        given: np.ndarray,
+        overhead: float = 0.0,
+        framed: Framed | None = None,
+    ) -> Stages[Judged]:
+        """The same in stages. Until the last one no site may be added.
+
+        Args:
+            framed: the batch measured already, over all sites that there are.
+        """
+        number = len(self.sites)
+        self._grow(number)
         forward = self.sites.columns("output", "input", train=True)
-        course, summary, activity = yield from framing(batch, number, guessed, self._wanted())
+        course, summary, activity = framed or (yield from self.framing(batch))
         yield
         self._ledger.add(activity)
         self._explained, update, explained = explain(self._explained, course, self.sites)

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -22,6 +23,7 @@ from shiftwatch.arrays import RING, ArraySource
 from shiftwatch.history import History
 from shiftwatch.judgement import Judged, Judgement
 from shiftwatch.pace import Pace
+from shiftwatch.ranks import FAREWELL, POLL, Lost, Ranks, Verdict
 from shiftwatch.records import (
     INPUT,
     TENSORS,
@@ -38,6 +40,7 @@ from shiftwatch.references import Decayed, First, Previous, Reference, SavedRun
 from shiftwatch.reporters import LoggingReporter, Reporter, deliver
 from shiftwatch.rules import DEFAULT, Judge
 from shiftwatch.run import Run
+from shiftwatch.shares import Share
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch, Source
 from shiftwatch.stages import Stages, finish
@@ -71,6 +74,8 @@ class Monitor:
         reporters: callables of one ``Report``, beside the logger ``shiftwatch``.
         strict: re-raise what would be logged: for tests.
         config: plain facts of the training, to be kept with the run.
+        ranks: the other processes of the same training, whose windows are merged with these:
+            rank 0 then judges, writes and reports; the others learn its alerts and incidents.
 
     Raises:
         ValueError: for an option out of range.
@@ -102,6 +107,7 @@ class Monitor:
         reporters: Sequence[Reporter] = (),
         strict: bool = False,
         config: Mapping[str, Any] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise ValueError(f"every must be a whole number of steps, at least 1; got {every!r}.")
@@ -124,14 +130,18 @@ class Monitor:
             self._sites, _reference(reference), DEFAULT if rules is None else rules, metrics
         )
         self._history = History()
-        self._reporters: tuple[Reporter, ...] = (LoggingReporter(), *reporters)
+        self._ranks, self._speaks = ranks, ranks is None or ranks.rank == 0
+        self._backlog: deque[Share] = deque()  # to be judged alone
+        self._reporters: tuple[Reporter, ...] = ()
+        if self._speaks:
+            self._reporters = (LoggingReporter(), *reporters)
         self._arrays = ArraySource()
         self._source: Source = self._arrays
         self._written_sites = 0
         self._written_layers: dict[str, Layer] = {}
         self._weights: dict[int, np.ndarray] = {}
         self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
-        self._judging: tuple[Stages[Judged], Sequence[Event]] | None = None
+        self._judging: tuple[Stages[Judged | Share], Sequence[Event]] | None = None
         self._energy = self._usual = np.zeros(0)  # mean squares; their usual change, in octaves
         self._calm = 0  # sites that have been seen
         self._patience = 0  # steps before a soft sign counts again
@@ -167,7 +177,7 @@ class Monitor:
             "config": dict(config or {}),
         }
         self._history.meta.update(self._meta)
-        self._writer = None if run is False else self._open(run)
+        self._writer = None if run is False or not self._speaks else self._open(run)
 
     # -- what users call ------------------------------------------------------------------
 
@@ -273,7 +283,7 @@ class Monitor:
         if self._closed:
             return
         try:
-            self._settle()
+            self._settle(closing=True)
         finally:
             self._closed = True
             self._rest = 0
@@ -292,6 +302,8 @@ class Monitor:
         step = max(self.steps - 1, 0)
         alerts, incidents = ([], []) if self._failed else self._judgement.flush(step)
         self._publish(alerts, incidents, ())
+        if self._ranks is not None:
+            self._say_last(alerts, incidents)
         report = Report(
             first=self.steps,
             step=step,
@@ -428,7 +440,12 @@ class Monitor:
         source.arm(self._watching, 0)
 
     def wake(self) -> None:
-        """Have the coming step watched, whatever ``every`` and ``budget`` say."""
+        """Have the coming step watched, whatever ``every`` and ``budget`` say.
+
+        Of several ranks all watch the same steps: there it is the next one that is watched anyway.
+        """
+        if self._ranks is not None:
+            return
         self._watching, self._rest = True, 0
         self._source.arm(True, 0)
 
@@ -437,7 +454,8 @@ class Monitor:
         if layer in self._dark:
             return
         self._dark[layer] = reason
-        _log.warning("%s is not watched: %s", layer, reason)
+        if self._speaks:
+            _log.warning("%s is not watched: %s", layer, reason)
         self._note(Event(self.steps, "dark", f"{layer}: {reason}"))
         self._history.meta["dark"] = dict(self._dark)
 
@@ -461,17 +479,21 @@ class Monitor:
             if self._hurry > 0:
                 self._source.keep()
             urgent = self._hurry > 0 or self._source.full
+            if self._ranks is not None:
+                urgent = self._agreed(urgent)
             self._hurry = max(0, self._hurry - 1)
-            if urgent or len(self._pending) >= self._source.ring:
+            if urgent or len(self._pending) >= self._ring():
                 # Where there are more steps than stages, no step need do more than one.
                 few = self._source.ring <= RING and self._pace.gap < RING
                 self._drain(at_once=urgent or few)
             elif self._judging is not None:
                 self._go_on()
+            elif self._ranks is not None and len(self._pending) % POLL == 1:
+                self._hear()
         else:
             value, given = self._loss(loss)
             broken = given and not np.isfinite(value)
-            if broken and not self._broken:
+            if broken and not self._broken and self._ranks is None:
                 self._drain()
                 self._startled = True  # see what comes next
                 look = getattr(self._source, "look", None)
@@ -487,6 +509,8 @@ class Monitor:
         step, ahead = self.steps, self._pace
         self._wake = ahead.next(step, self._watching, self._spent + now, self._elapsed + now)
         asked = bool(getattr(self._source, "asked", False)) or self._startled
+        if self._ranks is not None:  # all ranks watch the same steps
+            self._wake, asked = self._ranks.wake(step, ahead.gap), False
         self._startled = False
         self._watching = asked or self._wake == step + 1
         if not self._failed:
@@ -547,16 +571,21 @@ class Monitor:
             return True, False
         return False, False
 
-    def _settle(self) -> None:
-        """Judge what was recorded, before the ring is full."""
+    def _settle(self, closing: bool = False) -> None:
+        """Judge what was recorded, before the ring is full.
+
+        Of several ranks all end a window together, so that only what is complete can be judged.
+        """
         if self._closed or self._failed:
             return
         try:
             with np.errstate(all="ignore"):
-                finish = getattr(self._source, "finish", None)
-                if finish is not None:
-                    finish()
-                self._drain()
+                if self._ranks is None or closing:
+                    self._arrive()
+                    self._drain()
+                if self._ranks is not None and closing:
+                    self._wait_for_others()
+                self._finish_judging()
         except Exception as error:
             self._fail(error)
 
@@ -565,6 +594,8 @@ class Monitor:
         self._finish_judging()
         if not self._pending:
             return
+        if self._ranks is not None:  # all ranks take the same steps
+            self._arrive()
         batch = self._source.take()
         number = len(batch.steps)
         if not number:  # on its way from a device
@@ -574,13 +605,23 @@ class Monitor:
         batch = _with_steps(batch, steps)
         if batch.losses is not None and batch.given is not None:
             losses, given = np.where(given, losses, batch.losses), given | batch.given
-        stages = self._judgement.judging(
-            batch, losses.astype(float), given.astype(bool), self._share()
-        )
+        stages = self._begin(batch, losses.astype(float), given.astype(bool))
         if at_once:
             self._conclude(finish(stages), batch.events)
         else:
             self._judging = stages, batch.events
+
+    def _begin(self, batch: Batch, losses: np.ndarray, given: np.ndarray) -> Stages[Judged | Share]:
+        if self._ranks is None:
+            return self._judgement.judging(batch, losses, given, self._share())
+        self._ranks.turn()
+        return self._judgement.sharing(batch, losses, given)
+
+    def _arrive(self) -> None:
+        """Wait for what is on its way from a device."""
+        finish = getattr(self._source, "finish", None)
+        if finish is not None:
+            finish()
 
     def _share(self) -> float:
         """Share of the time spent in shiftwatch since the last window, 0 to 1."""
@@ -601,12 +642,18 @@ class Monitor:
 
     def _finish_judging(self) -> None:
         """Do all that is left of it."""
-        if self._judging is not None:
+        self._next_in_backlog()
+        while self._judging is not None:
             (stages, events), self._judging = self._judging, None
             self._conclude(finish(stages), events)
 
-    def _conclude(self, judged: Judged, events: Sequence[Event]) -> None:
+    def _conclude(self, judged: Judged | Share, events: Sequence[Event]) -> None:
         """Pass on what was judged."""
+        if isinstance(judged, Share):
+            self._hand_in(judged)
+            return
+        if self._ranks is not None:
+            self._tell_others(judged)
         if judged.hurry and self._pace.gap < RING:
             self._hurry = max(self._hurry, 1)
         self._publish(judged.alerts, judged.incidents, events)
@@ -625,6 +672,156 @@ class Monitor:
             losses=judged.window.losses,
         )
         self._reporters = deliver(self._reporters, report, strict=self.strict)
+        self._next_in_backlog()
+
+    # -- several ranks: see shiftwatch.ranks --------------------------------------------------
+
+    def _ring(self) -> int:
+        """Steps of a window: where there are several ranks, whatever is on its way from a device."""
+        ring = self._source.ring
+        return ring if self._ranks is None else getattr(self._source, "span", ring)
+
+    def _agreed(self, urgent: bool) -> bool:
+        """Whether the window ends here, on all ranks, before the ring is full."""
+        assert self._ranks is not None
+        if self._ring() <= RING:
+            return False
+        try:
+            if urgent:
+                self._ranks.flag(len(self._pending))
+            return self._ranks.flagged(len(self._pending))
+        except Exception as error:
+            self._part(error)
+            return urgent
+
+    def _hand_in(self, share: Share) -> None:
+        """This rank's share of a window: to the others, or to be judged alone after all."""
+        if self._ranks is None:
+            self._backlog.append(share)
+            self._next_in_backlog()
+            return
+        try:
+            self._ranks.add(share, self._sites)
+        except Exception as error:
+            self._ranks.keep(share)
+            self._part(error)
+            self._next_in_backlog()
+
+    def _hear(self, closing: bool = False, hurry: bool = False) -> None:
+        """Look for what the others have posted, without waiting."""
+        ranks = self._ranks
+        assert ranks is not None
+        urgent = False
+        try:
+            if not ranks.rank and ranks.ready(closing, hurry):
+                batch = ranks.waiting[0].batch
+                self._judging = self._of_all(ranks), batch.events
+                urgent = batch.steps.size < max(self._ring(), RING + 1)  # or the run is young
+            while ranks.rank and (verdict := ranks.heard()) is not None:
+                self._take_over(verdict)
+        except Exception as error:
+            self._part(error)
+            self._next_in_backlog()
+        if urgent:
+            self._finish_judging()
+
+    def _of_all(self, ranks: Ranks) -> Stages[Judged | Share]:
+        """Merge and judge the oldest window of all ranks."""
+        try:
+            share = yield from ranks.merging(self._sites)
+        except Exception as error:
+            self._part(error)
+            share = self._backlog.popleft()
+        return (yield from self._judge_share(share))
+
+    def _judge_share(self, share: Share) -> Stages[Judged | Share]:
+        framed = share.framed.widened(len(self._sites))
+        return (
+            yield from self._judgement.judging(
+                share.batch, share.losses, share.given, self._share(), framed
+            )
+        )
+
+    def _take_over(self, verdict: Verdict) -> None:
+        """What rank 0 made of a window."""
+        for site, activation in verdict.guessed.items():
+            if (column := self._sites.column(site)) is not None:
+                self._sites.guess(column, activation)
+        self._publish(verdict.alerts, verdict.incidents, ())
+
+    def _tell_others(self, judged: Judged) -> None:
+        assert self._ranks is not None
+        verdict = Verdict(judged.alerts, judged.incidents, dict(self._sites.guessed))
+        try:
+            self._ranks.tell(verdict)
+        except Exception as error:
+            self._part(error)
+
+    def _wait_for_others(self) -> None:
+        """The end of the run: a few seconds for those who come later, none after an error."""
+        stopped = self._exception is not None or sys.exc_info()[0] is not None
+        patience = time.monotonic() + (0.0 if stopped else FAREWELL)
+        with suppress(Exception):
+            self._ranks.leave() if self._ranks is not None else None
+        while self._ranks is not None:
+            late = time.monotonic() > patience
+            if time.monotonic() > patience + FAREWELL:
+                self._part(Lost("the end took too long"))
+                break
+            self._hear(closing=True, hurry=late)
+            if self._judging is not None:
+                self._finish_judging()
+            elif self._ranks is not None and self._ranks.rank:
+                try:
+                    word = self._ranks.last_word(late)
+                except Exception as error:
+                    self._part(error)
+                    break
+                if word is not None or late:
+                    self._take_over(word or Verdict())
+                    break
+                time.sleep(0.002)
+            elif self._ranks is None or not self._ranks.waiting:
+                break
+            else:
+                time.sleep(0.001)
+
+    def _say_last(self, alerts: Sequence[Alert], incidents: Sequence[Incident]) -> None:
+        """The others may wait for it."""
+        assert self._ranks is not None
+        if self._ranks.rank:
+            return
+        with suppress(Exception):
+            self._ranks.end(Verdict(tuple(alerts), tuple(incidents)))
+            patience = time.monotonic() + (1.0 if self._exception is None else 0.0)
+            while not self._ranks.heeded() and time.monotonic() < patience:
+                time.sleep(0.002)  # this process may be the one that keeps the posts
+
+    def _part(self, reason: Exception) -> None:
+        """From here on this rank watches its own share alone. Said once."""
+        if self._ranks is None:
+            return
+        if self.strict and isinstance(reason, (TypeError, ValueError, LookupError)):
+            raise reason
+        ranks, self._ranks = self._ranks, None
+        self._backlog.extend(ranks.waiting)
+        with suppress(Exception):
+            ranks.part()
+        why = str(reason) if isinstance(reason, Lost) else f"{type(reason).__name__}: {reason}"
+        where = "" if self._speaks else ", in memory"
+        if not self._speaks:
+            self._speaks = True
+            self._reporters = (LoggingReporter(),)
+        _log.warning(
+            "rank %d watches its own share alone%s: %s. Call watch() on all ranks to have them merged, "
+            "or watch(ranks='alone') if this is meant.", ranks.rank, where, why,
+        )  # fmt: skip
+        self._note(Event(self.steps, "ranks", f"rank {ranks.rank} alone: {why}"))
+
+    def _next_in_backlog(self) -> None:
+        if self._backlog and self._judging is None:
+            share = self._backlog.popleft()
+            self._judging = self._judge_share(share), share.batch.events
 
     def _publish(
         self, alerts: Sequence[Alert], incidents: Sequence[Incident], events: Sequence[Event]
@@ -724,6 +921,11 @@ class Monitor:
         if self.strict:
             raise error
         self._failed = True
+        if self._ranks is not None:
+            with suppress(Exception):
+                self._ranks.leave()
+                self._ranks.part()
+            self._ranks = None
         _log.error(
             "shiftwatch stopped watching at step %d (%s: %s). Training goes on.",
             self.steps, type(error).__name__, error, exc_info=True,

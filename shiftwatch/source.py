@@ -146,7 +146,8 @@ class Source(Protocol):
     may then look at whole tensors, see :class:`Sweep`. ``note_loss(loss)``, before
     ``end_step``: a loss that lies on a device, which comes with the batch. ``finish()``: all
     that was recorded must be in the next take, though the source may have to wait for it;
-    without, a take may hold fewer steps than have ended: the earliest, or none.
+    without, a take may hold fewer steps than have ended: the earliest, or none. ``span``: steps
+    between two takes where each is preceded by ``finish``.
     """
 
     def end_step(self, step: int) -> None:

@@ -514,14 +514,14 @@ RANKS = """
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
-def test_of_several_processes_the_first_watches_and_all_stop_together(tmp_path):
+def test_of_several_processes_the_first_judges_and_all_stop_together(tmp_path):
     first = (
         "import pytorch_lightning as pl\nfrom shiftwatch.integrations.lightning import ShiftWatch"
     )
     done = program(first, RANKS, str(tmp_path), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stdout.splitlines() if line.startswith("steps")]
-    assert told == ["steps 24"], "they ask each other at every eighth step"
+    assert told == ["steps 32"], "judged after step 23, and they ask each other at every eighth"
     assert done.stderr.count("training ends here") == 1
     assert "nonfinite" in done.stderr, "heard, though nobody set up logging"
 
@@ -542,3 +542,88 @@ def test_without_lightning_the_error_says_how_to_get_it():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "pip install 'shiftwatch[lightning]'" in done.stderr
+
+
+TWO = """
+    import json, logging, os, sys
+    from pathlib import Path
+
+    import pytorch_lightning as pl
+    import torch
+    from shiftwatch.integrations.lightning import ShiftWatch
+
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    said = []
+    logging.getLogger("shiftwatch").addHandler(type("Say", (logging.Handler,), {
+        "emit": lambda self, record: said.append(record.getMessage())})())
+
+    class Net(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            nn = torch.nn
+            self.net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1))
+
+        def training_step(self, batch, number):
+            x = batch[0].clone()
+            if self.global_rank == 1 and number == 20:
+                x[0, 0] = float("nan")
+            return (self.net(x) - 1).square().mean()
+
+        def validation_step(self, batch, number):
+            self.net(batch[0])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    torch.manual_seed(0)
+    rows = torch.utils.data.TensorDataset(torch.randn(64 * 8 * 2, 6))
+    loader = torch.utils.data.DataLoader(rows, batch_size=8)
+    callback = ShiftWatch(run=folder / "run", stop_on="critical", **json.loads(sys.argv[2]))
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        num_sanity_val_steps=0, callbacks=[callback],
+    )
+    trainer.fit(Net(), loader, loader)
+    rank = trainer.global_rank
+    path = callback.monitor.run if callback.monitor is not None else None
+    alerts = [(a.step, a.kind, a.message) for a in callback.alerts]
+    (folder / f"rank{rank}.json").write_text(json.dumps(
+        [alerts, said, path and str(path), trainer.global_step]))
+"""
+
+
+def ranks(folder, **options):
+    """A fit in two processes; alerts, messages, run folder and steps of each."""
+    script = folder / "train.py"
+    script.write_text(textwrap.dedent(TWO))
+    (folder / "rank0.json").unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, script, folder, json.dumps(options)],
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    files = [folder / f"rank{rank}.json" for rank in (0, 1)]
+    return [json.loads(file.read_text()) for file in files]
+
+
+def test_all_ranks_watch_and_the_first_one_writes(tmp_path):
+    """A fault in one rank's data ends the fit on both, and is in the one run there is."""
+    (alerts, said, path, steps), (others, silent, nowhere, stopped) = ranks(tmp_path)
+    assert alerts and alerts == others
+    assert alerts[0][:2] == [20, "nonfinite"] and "on rank 1" in alerts[0][2]
+    assert path == str(tmp_path / "run") and nowhere is None
+    assert not silent and not any("alone" in message for message in said)
+    assert steps == stopped < 64
+    run = shiftwatch.open(tmp_path / "run")
+    assert [a.kind for a in run.alerts][:1] == ["nonfinite"]
+    inputs = next(i for i, s in enumerate(run.sites) if s.layer == "net.0" and s.tensor == "output")
+    assert int(run.summary(0).count[inputs]) == 2 * 8 * 8 * 16
+
+
+def test_the_first_rank_alone_watches_its_share_where_that_is_asked_for(tmp_path):
+    """As ``ranks="alone"`` says; nothing is said about it."""
+    (alerts, said, path, _), (others, _, nowhere, _) = ranks(tmp_path, ranks="alone")
+    assert path and nowhere is None and others == []
+    assert alerts and not any("alone" in message for message in said)

@@ -534,7 +534,12 @@ class TorchSource:
     @property
     def ring(self) -> int:
         """Steps between two takes; those that are not measured yet come on top."""
-        return RING * self._stride + self._late
+        return self.span + self._late
+
+    @property
+    def span(self) -> int:
+        """The same without those."""
+        return RING * self._stride
 
     def look(self, step: int, sign: bool, broken: bool) -> None:
         """The step has been judged at first sight; see :class:`shiftwatch.source.Source`."""

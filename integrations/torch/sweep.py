@@ -533,7 +533,7 @@ class Sweeper:
     def _check_gradients(self) -> None:
         """Sum those that every bad gradient arrives at: of the layers that come first."""
         for own in self._signals:
-            grad = own.parameter.grad if own.parameter is not None else None
+            grad = own.gradient
             if grad is None or not grad.is_cpu or not _readable(grad):
                 continue
             if not math.isfinite(grad.sum()) and not finite(grad):  # the sum may overflow
@@ -545,9 +545,9 @@ class Sweeper:
         order = self.graph.order
         sizes: list[tuple[int, int, int]] = []
         for i, own in enumerate(self.held):
-            p = own.parameter
-            if p is not None and type(p.grad) is Tensor and p.grad.layout == torch.strided:
-                sizes.append((order.get(own.layer, len(order)), p.numel(), i))
+            grad = own.gradient
+            if type(grad) is Tensor and grad.layout == torch.strided:
+                sizes.append((order.get(own.layer, len(order)), grad.numel(), i))
         small: dict[int, int] = {}
         for place, size, i in sorted(sizes):
             if size <= SMALL:
@@ -561,7 +561,7 @@ class Sweeper:
         order = self.graph.order
         layers: dict[str, list[Seen]] = {}
         for own in self.held:
-            grad = own.parameter.grad if own.parameter is not None else None
+            grad = own.gradient
             if grad is None or not _readable(grad):
                 continue
             seen = Seen(own.layer, "gradient", own.part or own.key, grad.numel(), None)

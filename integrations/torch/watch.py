@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.census import Exact, wanted
 from shiftwatch.integrations.torch.modules import Layers
+from shiftwatch.integrations.torch.ranks import ranks as other_ranks
 from shiftwatch.integrations.torch.source import TorchSource
 from shiftwatch.monitor import Monitor
 from shiftwatch.records import TENSORS, Report
@@ -34,6 +35,7 @@ def watch(
     reporters: Sequence[Callable[[Report], Any]] = (),
     exact: Exact | Layers = None,
     probe: Any = None,
+    ranks: Literal["auto", "alone"] = "auto",
     strict: bool = False,
 ) -> Monitor:
     """Watch a model while it trains. Attaches at once.
@@ -61,6 +63,9 @@ def watch(
             that were counted, and ``exact_count`` says over how many values; alerts are
             judged on samples as always. 3 to 4 ns per value on a CPU.
         probe: not available in this version.
+        ranks: of a training in several processes, ``"auto"`` merges what all of them see, where
+            all call ``watch`` before the first step; ``"alone"`` watches this one's share of each
+            batch. See below.
         strict: raise errors in hooks instead of losing the site.
 
     Returns:
@@ -79,6 +84,14 @@ def watch(
     while it watches, or once, without it, when it is closed. In half precision only layers
     that are kernels of their own (linear, convolutional, attention) are looked at, with their
     inputs: what is fused between them is rounded only where somebody looks.
+
+    Under ``DistributedDataParallel`` and ``fully_shard``, each rank posts what it measured in a
+    window to the store of the default process group, and rank 0 merges and judges: it alone
+    writes the run folder, logs and reports; ``alerts`` and ``incidents`` are the same on all ranks.
+    No collective is called, and none is waited for: a rank that does not watch, is late by
+    several windows or is gone is left out, and that is said once. Windows end at the same
+    steps everywhere, so a first sign of trouble is judged at the next eighth step instead of at
+    once; ``close()`` waits up to 5 s for the others.
 
     A model may change while it is watched: parameters may be replaced, resized, pruned or
     converted to another type. Layers that come later are not seen, and named.
@@ -125,6 +138,8 @@ def watch(
             "shiftwatch.Monitor().observe()."
         )
     chosen = modules.choose(found, layers)
+    if ranks not in ("auto", "alone"):
+        raise ValueError(f"ranks must be 'auto' or 'alone'; got {ranks!r}.")
     monitor = Monitor(
         run,
         every=every,
@@ -134,6 +149,7 @@ def watch(
         metrics=metrics,
         reporters=reporters,
         strict=strict,
+        ranks=other_ranks(model, [w.name for w in chosen], ranks),
         config={
             "framework": f"torch {torch.__version__}",
             "model": type(root).__name__,

@@ -50,6 +50,22 @@ class Owned(NamedTuple):
         held = self.module._parameters  # in TorchScript no dict
         return held[self.key] if self.key in held else None
 
+    @property
+    def values(self) -> Tensor | None:
+        """The part of it that lies in this process."""
+        return local(self.parameter)
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """That of the same part."""
+        parameter = self.parameter
+        return None if parameter is None else local(parameter.grad)
+
+
+def local(tensor: Tensor | None) -> Tensor | None:
+    """This process's part of a tensor that several hold together; any other as it is."""
+    return getattr(tensor, "_local_tensor", tensor)
+
 
 def owned(found: list[Watched], everything: list[Watched], whole: bool) -> list[Owned]:
     """Parameters of the watched modules, each once; of the others too if ``whole``.
@@ -231,6 +247,7 @@ class Weights:
         self.largest = np.full(len(listed), np.nan)
         self.scans = np.zeros(len(listed), np.int64)
         self.dark: dict[int, str] = {}
+        self.sharded = False  # whether this process holds parts of parameters
         self.fresh = False  # whether there may be sites without a column
 
     # --- at the optimizer's step -----------------------------------------------------------
@@ -402,6 +419,8 @@ class Weights:
         """
         try:
             held: list[Any] = [home[key] for home, key in self._homes]
+            if self.sharded:
+                held = [local(p) for p in held]
             pointers = list(map(_ADDRESS, held))
             extents = [*map(_SIZE, held), *map(_TYPE, held)]
             versions = list(map(_VERSION, held))
@@ -422,9 +441,10 @@ class Weights:
         """Samples of every parameter where it lies now; returns those that can be read."""
         self.dark, self.fresh = {}, True
         alike: dict[tuple[Any, ...], tuple[list[int], list[Tensor]]] = {}
+        self.sharded = any(own.values is not own.parameter for own in self.listed)
         for i, own in enumerate(self.listed):
             own = self.listed[i] = heir(own)
-            p = own.parameter
+            p = own.values
             reason = _unsampled(p)
             if p is None or reason:
                 self.dark[i] = "" if own.module is _GONE else reason
@@ -445,7 +465,7 @@ class Weights:
             self.have_last = self.have_before = False
             self.newest = self.newest_moved = -1
             self.steps = [Step(False, False, False, False, s.suspect) for s in self.steps]
-        return [o.parameter for o in seen]
+        return [o.values for o in seen]
 
     def _shelf(self, members: list[int], held: list[Tensor]) -> Shelf:
         device = elsewhere(held[0])
@@ -472,7 +492,7 @@ class Weights:
 
     def _outlier(self, i: int) -> float:
         """Relative size of an outlier that was not there before; 0 if there is none."""
-        p = self.listed[i].parameter
+        p = self.listed[i].values
         shelf = next((s for s in self.shelves if i in s.members), None)
         if p is None or shelf is None or shelf.device is not None:  # reading it would wait
             return 0.0

@@ -128,6 +128,7 @@ class Cell:
             :data:`SAID`, :data:`NONE`.
         check: further claims, given the runs of all watched models.
         warns: what PyTorch itself warns of here, as the beginning of a regular expression.
+        processes: in how many it runs, each of which must find it true of its own share.
         slow: whether it takes more than a few seconds.
         compiled: whether parts are compiled. The witness cannot stand in compiled code: it
             sees the same training uncompiled, which is the truth to rounding.
@@ -151,6 +152,7 @@ class Cell:
     note: str
     check: Callable[[list[Seen]], None] | None
     warns: str
+    processes: int
     slow: bool
     compiled: bool
     cuda: bool
@@ -177,6 +179,7 @@ def cell(
     note: str = "",
     check: Callable[[list[Seen]], None] | None = None,
     warns: str = "",
+    processes: int = 1,
     slow: bool = False,
     compiled: bool = False,
     cuda: bool = False,
@@ -194,7 +197,7 @@ def cell(
         CELLS[mode] = Cell(
             mode, build, outputs, inputs, gradients, weights, updates,
             missing, unheard, extra, loose, dark or {}, bits, note, check, warns,
-            slow, compiled, cuda, section,
+            processes, slow, compiled, cuda, section,
         )  # fmt: skip
         return build
 
@@ -233,7 +236,8 @@ def run(built: Training, after: Callable[[int, Any], None] = lambda step, loss: 
             left += [_bare(p.grad).clone() for p in one.model.parameters() if p.grad is not None]
         after(step, result)
     for one in built.watched:
-        left += [v.detach().clone() for v in one.model.state_dict().values() if _plain(v)]
+        held = (local(v) for v in one.model.state_dict().values())
+        left += [v.detach().clone() for v in held if _plain(v)]
     return [*left, torch.get_rng_state()]
 
 
@@ -486,7 +490,7 @@ class Witness:
 
     def _snapshot(self) -> dict[tuple[str, str], Tensor]:
         self._look()
-        return {k: p.detach().clone() for k, p in self._parameters.items() if not is_lazy(p)}
+        return {k: local(p).detach().clone() for k, p in self._parameters.items() if not is_lazy(p)}
 
 
 @contextmanager
@@ -596,6 +600,11 @@ def flat(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
         yield from flat(inner, f"{path}.{key}" if path else str(key))
 
 
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds."""
+    return getattr(tensor, "_local_tensor", tensor)
+
+
 def _floating(value: Any) -> list[tuple[str, Tensor]]:
     found = [(path, t) for path, t in flat(value) if t.is_floating_point()]
     return [("" if i == 0 else path, t) for i, (path, t) in enumerate(found)]
@@ -603,7 +612,7 @@ def _floating(value: Any) -> list[tuple[str, Tensor]]:
 
 def _bare(tensor: Tensor) -> Tensor:
     """The values of a tensor of any kind, as a tensor of the plain kind."""
-    tensor = torch.func.debug_unwrap(tensor.detach())
+    tensor = torch.func.debug_unwrap(local(tensor).detach())
     if tensor.is_nested:
         tensor = torch.cat([t.flatten() for t in tensor.unbind()])
     if tensor.layout != torch.strided:

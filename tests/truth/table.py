@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from tests.truth.harness import CELLS, NONE, PARTLY, SAID, SEEN, Cell
+from tests.truth.harness import CELLS, NONE, PARTLY, SAID, SEEN, Cell, faults
 
 HERE = Path(__file__).resolve().parent
 #: The page that is generated; ``python -m tests.truth`` writes it.
@@ -42,6 +42,12 @@ def cells() -> list[Cell]:
     for path in sorted(HERE.glob("cells_*.py")):
         importlib.import_module(f"tests.truth.{path.stem}")
     return sorted(CELLS.values(), key=lambda c: c.section)
+
+
+def faults_of(rank: int, folder: Path, mode: str) -> list[str]:
+    """What one of several processes finds of the cell of this name."""
+    cells()
+    return [f"rank {rank}: {fault}" for fault in faults(CELLS[mode])]
 
 
 def page() -> str:

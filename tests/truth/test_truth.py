@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip("torch")
 import torch
 
 from shiftwatch.integrations.torch import slab, weights
+from tests.processes import together
 from tests.truth import table
 from tests.truth.harness import Cell, faults
 
@@ -21,16 +23,22 @@ def _each() -> list[Any]:
 
 
 @pytest.mark.parametrize("cell", _each())
-def test_what_the_table_says_is_so(cell: Cell) -> None:
+def test_what_the_table_says_is_so(cell: Cell, tmp_path: Path) -> None:
     """Same bits, the declared sites and no others, the numbers of the full tensors, the messages."""
     if cell.cuda and not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
-    found = faults(cell)
+    if cell.processes == 1:
+        found = faults(cell)
+    else:
+        each = together(table.faults_of, tmp_path, cell.mode, size=cell.processes)
+        found = [fault for faults_of_one in each for fault in faults_of_one]
     assert not found, "\n".join(["", *found])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", [c for c in table.cells() if not c.cuda], ids=lambda c: c.mode)
+@pytest.mark.parametrize(
+    "cell", [c for c in table.cells() if not c.cuda and c.processes == 1], ids=lambda c: c.mode
+)
 def test_it_is_so_on_the_path_of_a_device(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same, with CPU tensors taken for a device's."""
     for module in (slab, weights):
