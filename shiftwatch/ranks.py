@@ -2,7 +2,8 @@
 
 Each rank frames its own windows and posts them, a *share* per window; rank 0 merges the shares of
 a window, judges them, and posts its *verdict*, which the others take over. Nobody ever waits
-for anybody while the model trains: posts are looked for once per step, and what is late is left out.
+for anybody while the model trains: posts are looked for at every fourth step, and what is late
+is left out.
 """
 
 from __future__ import annotations
