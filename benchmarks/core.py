@@ -171,7 +171,7 @@ def measured(layers: int, drains: int) -> dict[str, float]:
             judge._measure = clock.timed("metrics", judge._measure)  # type: ignore[method-assign]
             judge._step = clock.timed("metrics", judge._step)  # type: ignore[method-assign]
             judge.judging = _whole(judge.judging, clock, "rest of judging")  # type: ignore[method-assign]
-            history = monitor._history
+            history = monitor._keeper.history
             history.add_window = clock.timed("history", history.add_window)  # type: ignore[method-assign]
             step = clock.timed("rest of the step", monitor.step)
             for _ in range(_WARM + drains):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-import shutil
 import sys
 import time
 from collections import deque
@@ -20,13 +18,13 @@ import numpy as np
 
 from shiftwatch._version import __version__
 from shiftwatch.arrays import RING, ArraySource
-from shiftwatch.history import History
+from shiftwatch.gate import check_array, finite_loss, loss_as_number
 from shiftwatch.judgement import Judged, Judgement
+from shiftwatch.keeper import Keeper
 from shiftwatch.pace import Pace
 from shiftwatch.ranks import FAREWELL, POLL, Lost, Ranks, Verdict
 from shiftwatch.records import (
     INPUT,
-    TENSORS,
     Alert,
     Event,
     Incident,
@@ -41,17 +39,13 @@ from shiftwatch.reporters import LoggingReporter, Reporter, deliver
 from shiftwatch.rules import DEFAULT, Judge
 from shiftwatch.run import Run
 from shiftwatch.shares import Share
+from shiftwatch.signs import Signs
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch, Source
 from shiftwatch.stages import Stages, finish
 
 _log = logging.getLogger("shiftwatch")
 
-# A mean square that changes by this factor in one step is a first sign …
-_SIGN = 16.0
-# … and, where takes are rare, once in RING steps also this factor, if it is as often as many
-# times the usual change of one step.
-_SOFT, _UNUSUAL = 2.0, 8.0
 # Steps after a sign for which every step is judged at once.
 _HURRY = 3
 # Steps that are left out in a row before the clock is looked at again, and what one costs.
@@ -122,14 +116,11 @@ class Monitor:
             if not callable(reporter):
                 raise TypeError(f"A reporter must be a callable of one Report; got {reporter!r}.")
         self.every, self.budget, self.strict = every, budget, strict
-        self.alerts: list[Alert] = []
-        self.incidents: list[Incident] = []
         self.steps = 0
         self._sites = Sites()
         self._judgement = Judgement(
             self._sites, _reference(reference), DEFAULT if rules is None else rules, metrics
         )
-        self._history = History()
         self._ranks, self._speaks = ranks, ranks is None or ranks.rank == 0
         self._backlog: deque[Share] = deque()  # to be judged alone
         self._reporters: tuple[Reporter, ...] = ()
@@ -137,14 +128,10 @@ class Monitor:
             self._reporters = (LoggingReporter(), *reporters)
         self._arrays = ArraySource()
         self._source: Source = self._arrays
-        self._written_sites = 0
-        self._written_layers: dict[str, Layer] = {}
         self._weights: dict[int, np.ndarray] = {}
         self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
         self._judging: tuple[Stages[Judged | Share], Sequence[Event]] | None = None
-        self._energy = self._usual = np.zeros(0)  # mean squares; their usual change, in octaves
-        self._calm = 0  # sites that have been seen
-        self._patience = 0  # steps before a soft sign counts again
+        self._signs = Signs()
         self._hurry = 0
         self._broken = False  # whether the latest loss was not finite
         self._startled = False  # whether it became so in a step that was left out
@@ -166,7 +153,7 @@ class Monitor:
             "rules": [repr(r) for r in (DEFAULT if rules is None else rules)],
             "metrics": sorted(metrics or ()),
         }
-        self._meta: dict[str, Any] = {
+        meta: dict[str, Any] = {
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "versions": {
                 "shiftwatch": __version__,
@@ -176,8 +163,7 @@ class Monitor:
             "options": options,
             "config": dict(config or {}),
         }
-        self._history.meta.update(self._meta)
-        self._writer = None if run is False or not self._speaks else self._open(run)
+        self._keeper = Keeper(self._sites, run if self._speaks else False, meta)
 
     # -- what users call ------------------------------------------------------------------
 
@@ -217,7 +203,7 @@ class Monitor:
             return
         array = np.asarray(values)
         tensor = "input" if name == INPUT else tensor
-        _check(name, array, tensor, units_axis, mode)
+        check_array(name, array, tensor, units_axis, mode)
         started = time.perf_counter()
         site = Site(name, tensor, part, mode)
         column = self._sites.column(site)
@@ -248,7 +234,7 @@ class Monitor:
 
         An error inside shiftwatch is logged once and ends the watching, never the training.
         """
-        if self._rest and _fine(loss):
+        if self._rest and finite_loss(loss):
             self._rest -= 1
             self._idle += 1
             self.steps += 1
@@ -290,25 +276,24 @@ class Monitor:
             self._source.close()
             end = {"steps": self.steps, "dark": dict(self._dark), "overhead": self.overhead}
             end |= {"finished": self._exception is None, "every": self._pace.gap}
-            self._history.meta.update(end)
+            self._keeper.history.meta.update(end)
             try:
                 self._finish()
             finally:
-                if self._writer is not None:
-                    self._writer.close(end)
+                self._keeper.close(end)
 
     def _finish(self) -> None:
         """The final report."""
         step = max(self.steps - 1, 0)
         alerts, incidents = ([], []) if self._failed else self._judgement.flush(step)
-        self._publish(alerts, incidents, ())
+        self._keeper.keep(alerts, incidents, ())
         if self._ranks is not None:
             self._say_last(alerts, incidents)
         report = Report(
             first=self.steps,
             step=step,
             sites=tuple(self._sites.all),
-            metrics=self._newest(),
+            metrics=self._keeper.newest(),
             alerts=tuple(a for a in alerts if a.severity != "info"),
             incidents=tuple(incidents),
             overhead=self.overhead,
@@ -335,17 +320,22 @@ class Monitor:
     @property
     def history(self) -> Run:
         """Everything so far, as ``shiftwatch.open`` would read it back."""
-        run = self._history.view()
-        if self._writer is not None:
-            run.path = self.run
-            run.attempt = self._writer.attempt
-            run.attempts = [self._writer.attempt]
-        return run
+        return self._keeper.view()
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Those that were raised, in order."""
+        return self._keeper.alerts
+
+    @property
+    def incidents(self) -> list[Incident]:
+        """Each as it is by now."""
+        return self._keeper.incidents
 
     @property
     def run(self) -> Path | None:
         """The run folder; ``None`` in memory."""
-        return self._writer.path if self._writer is not None else None
+        return self._keeper.folder
 
     @property
     def overhead(self) -> float:
@@ -359,7 +349,7 @@ class Monitor:
             "version": 1,
             "steps": self.steps,
             "run": str(self.run) if self.run else None,
-            "attempt": self._writer.attempt if self._writer else None,
+            "attempt": self._keeper.attempt,
             "sites": [to_plain(s) for s in self._sites.all],
             "layers": [to_plain(v) for v in self._sites.layers.values()],
             "judgement": self._judgement.state(),
@@ -396,14 +386,14 @@ class Monitor:
             self.register(site, self._sites.layers.get(site.layer, layers[site.layer]))
         self._judgement.load(state["judgement"])
         self.steps = int(state["steps"])
-        self.alerts = [from_plain(Alert, a) for a in state["alerts"]]
-        self.incidents = [from_plain(Incident, i) for i in state["incidents"]]
-        self._continue(state)
-        self._note(Event(self.steps, "resume", f"resumed at step {self.steps}"))
+        self._keeper.alerts = [from_plain(Alert, a) for a in state["alerts"]]
+        self._keeper.incidents = [from_plain(Incident, i) for i in state["incidents"]]
+        self._keeper.resume(state)
+        self._keeper.note(Event(self.steps, "resume", f"resumed at step {self.steps}"))
 
     def event(self, kind: str, detail: str) -> None:
         """Note something the run does on purpose, at the current step."""
-        self._note(Event(self.steps, kind, detail))
+        self._keeper.note(Event(self.steps, kind, detail))
 
     def __enter__(self) -> Monitor:
         return self
@@ -456,8 +446,8 @@ class Monitor:
         self._dark[layer] = reason
         if self._speaks:
             _log.warning("%s is not watched: %s", layer, reason)
-        self._note(Event(self.steps, "dark", f"{layer}: {reason}"))
-        self._history.meta["dark"] = dict(self._dark)
+        self._keeper.note(Event(self.steps, "dark", f"{layer}: {reason}"))
+        self._keeper.history.meta["dark"] = dict(self._dark)
 
     # -- inside ---------------------------------------------------------------------------
 
@@ -467,7 +457,9 @@ class Monitor:
             self._pending.append((self.steps, value, given))
             self._source.end_step(self.steps)
             broken = given and not np.isfinite(value)
-            sign, bad = self._sign(self._source.energy())
+            forward = self._sites.mask("output", "input", "weight", train=True)
+            long = self._source.ring > RING
+            sign, bad = self._signs.look(self._source.energy(), forward, long)
             fresh = broken and not self._broken
             self._broken = broken  # news only: a loss that stays NaN is no reason to hurry
             sign |= fresh
@@ -521,13 +513,13 @@ class Monitor:
         if not 0.5 < ahead.gap / self._told_gap < 2:
             self._told_gap = ahead.gap
             share = f", to stay under {self.budget:.2%} of the step time" if self.budget else ""
-            self._note(Event(step, "budget", f"one step in {ahead.gap:,} is watched{share}"))
+            self._keeper.note(Event(step, "budget", f"one step in {ahead.gap:,} is watched{share}"))
             _log.info("one step in %d is watched%s", ahead.gap, share)
 
     def _loss(self, loss: Any) -> tuple[float, bool]:
         """Loss as a float, and whether it was given; what is no number is left out."""
         try:
-            value, given = _number(loss)
+            value, given = loss_as_number(loss)
             if not given and loss is not None and self._watching:
                 note = getattr(self._source, "note_loss", None)
                 if note is not None:
@@ -538,38 +530,6 @@ class Monitor:
                 raise
             self.dark("loss", f"it must be one real number; got {type(loss).__name__} ({error}).")
             return float("nan"), False
-
-    def _sign(self, energy: np.ndarray) -> tuple[bool, bool]:
-        """Whether a site's mean square jumped or is no longer finite; whether the latter."""
-        if energy is self._energy:  # nothing new
-            return False, False
-        self._patience -= 1
-        if energy.size != self._energy.size:
-            more = (0, energy.size - self._energy.size)
-            self._energy = np.pad(self._energy, more, constant_values=np.nan)
-            self._usual = np.pad(self._usual, more, constant_values=np.nan)
-        before = self._energy
-        ratio = energy / before
-        calm = np.abs(ratio - 1.25) <= 0.75  # between a half and twice
-        if self._patience % RING and np.count_nonzero(calm) == self._calm > 0:
-            self._energy = energy  # as many as ever were seen, so all of them
-            return False, False
-        change = np.abs(np.log2(ratio))
-        usual, known = self._usual, np.isfinite(change)
-        forward = self._sites.mask("output", "input", "weight", train=True)[: energy.size]
-        sudden = (change > np.log2(_SIGN)) & forward
-        soft = (change > np.log2(_SOFT)) & (change > _UNUSUAL * usual) & forward
-        broken = np.isinf(energy) & (energy != before)  # news only: a mask stays as it is
-        self._usual = np.where(known, np.fmax(usual, 0.0) * 0.8 + change * 0.2, usual)
-        self._energy = np.where(np.isnan(energy), before, energy)
-        self._calm = int(np.count_nonzero(self._energy == self._energy))
-        bad = bool(broken.any())
-        if bad or sudden.any():
-            return True, bad
-        if self._patience < 0 and self._source.ring > RING and soft.any():
-            self._patience = RING
-            return True, False
-        return False, False
 
     def _settle(self, closing: bool = False) -> None:
         """Judge what was recorded, before the ring is full.
@@ -656,10 +616,8 @@ class Monitor:
             self._tell_others(judged)
         if judged.hurry and self._pace.gap < RING:
             self._hurry = max(self._hurry, 1)
-        self._publish(judged.alerts, judged.incidents, events)
-        self._history.add_window(judged.window)
-        if self._writer is not None:
-            self._writer.window(judged.window)
+        self._keeper.keep(judged.alerts, judged.incidents, events)
+        self._keeper.window(judged.window)
         report = Report(
             first=judged.window.first,
             step=judged.window.step,
@@ -747,7 +705,7 @@ class Monitor:
         for site, activation in verdict.guessed.items():
             if (column := self._sites.column(site)) is not None:
                 self._sites.guess(column, activation)
-        self._publish(verdict.alerts, verdict.incidents, ())
+        self._keeper.keep(verdict.alerts, verdict.incidents, ())
 
     def _tell_others(self, judged: Judged) -> None:
         assert self._ranks is not None
@@ -816,56 +774,12 @@ class Monitor:
             "rank %d watches its own share alone%s: %s. Call watch() on all ranks to have them merged, "
             "or watch(ranks='alone') if this is meant.", ranks.rank, where, why,
         )  # fmt: skip
-        self._note(Event(self.steps, "ranks", f"rank {ranks.rank} alone: {why}"))
+        self._keeper.note(Event(self.steps, "ranks", f"rank {ranks.rank} alone: {why}"))
 
     def _next_in_backlog(self) -> None:
         if self._backlog and self._judging is None:
             share = self._backlog.popleft()
             self._judging = self._judge_share(share), share.batch.events
-
-    def _publish(
-        self, alerts: Sequence[Alert], incidents: Sequence[Incident], events: Sequence[Event]
-    ) -> None:
-        """New sites, alerts, incidents and events into history and store."""
-        sinks = [self._history] if self._writer is None else [self._history, self._writer]
-        for name, layer in self._sites.layers.items():
-            if self._written_layers.get(name) != layer:
-                self._written_layers[name] = layer
-                for site in self._sites.all[: self._written_sites]:
-                    if site.layer == name:
-                        self._enter(site)
-                        break
-        for site in self._sites.all[self._written_sites :]:
-            self._enter(site)
-        self._written_sites = len(self._sites)
-        for event in events:
-            self._note(event)
-        for alert in alerts:
-            if alert.severity != "info":
-                self.alerts.append(alert)
-            for sink in sinks:
-                sink.add_alert(alert) if isinstance(sink, History) else sink.alert(alert)
-        for incident in incidents:
-            self.incidents = [i for i in self.incidents if i.number != incident.number]
-            self.incidents.append(incident)
-            self._history.add_incident(incident)
-            if self._writer is not None:
-                self._writer.incident(incident)
-
-    def _enter(self, site: Site) -> None:
-        layer = self._sites.layers[site.layer]
-        self._history.add_site(site, layer)
-        if self._writer is not None:
-            self._writer.site(site, layer)
-
-    def _note(self, event: Event) -> None:
-        self._history.add_event(event)
-        if self._writer is not None and not self._closed:
-            self._writer.event(event)
-
-    def _newest(self) -> Mapping[str, np.ndarray]:
-        run = self._history.view()
-        return {key: run.metric(key)[-1] for key in run.metrics} if len(run) else {}
 
     def _layer(self, name: str, tensor: str, activation: str) -> Layer:
         """What ``observe`` can know of a layer: it follows the one observed before it."""
@@ -878,38 +792,6 @@ class Monitor:
         own = activation if tensor == "output" else ""
         has_weights = name != INPUT and not own
         return Layer(name, activation=own, parameters=has_weights, parents=parents)
-
-    def _open(self, run: str | os.PathLike[str] | None) -> Any:
-        from shiftwatch.store import Writer
-
-        folder = Path(run) if run is not None else _dated()
-        return Writer(folder, self._meta)
-
-    def _continue(self, state: Mapping[str, Any]) -> None:
-        """Write on in the attempt that the state belongs to, where its folder still is."""
-        from shiftwatch.store import Writer, open_run
-
-        attempt = state.get("attempt")
-        if self._writer is None or not attempt:
-            return
-        places = [self._writer.path, *([Path(state["run"])] if state.get("run") else [])]
-        # The attempt that was just begun may bear the same name.
-        own = (self._writer.path / self._writer.attempt).resolve()
-        there = [p for p in places if (p / attempt).is_dir() and (p / attempt).resolve() != own]
-        folder = there[0] if there else None
-        if folder is None:
-            return
-        _discard(self._writer)
-        self._writer = Writer.resume(folder, attempt, int(state["steps"]) - 1)
-        earlier = open_run(folder, attempt=attempt)
-        self._history.meta.update(earlier.meta)
-        for site in self._sites.all:
-            self._history.add_site(site, self._sites.layers[site.layer])
-        self._written_sites = len(self._sites)
-        self._written_layers = dict(self._sites.layers)
-        self._history.extend(earlier)
-        self.alerts = [a for a in earlier.alerts if a.severity != "info"]
-        self.incidents = list(earlier.incidents)
 
     def _late(self, what: str) -> None:
         if not self._dark.get(what):
@@ -933,63 +815,9 @@ class Monitor:
         with suppress(Exception):  # what failed may be the very thing that is asked now
             self._rest = 0
             self._source.arm(False, 0)
-            self._note(
+            self._keeper.note(
                 Event(self.steps, "dark", f"watching ended: {type(error).__name__}: {error}")
             )
-
-
-def _check(name: str, array: np.ndarray, tensor: str, units_axis: int, mode: str) -> None:
-    """The one gate for arrays."""
-    if not isinstance(name, str) or not name:
-        raise TypeError(f"A layer's name must be a string that is not empty; got {name!r}.")
-    if tensor not in TENSORS:
-        raise ValueError(f"tensor must be one of {', '.join(TENSORS)}; got {tensor!r}.")
-    if mode not in ("train", "eval"):
-        raise ValueError(f"mode must be 'train' or 'eval'; got {mode!r}.")
-    if array.dtype.kind not in "fiub":
-        raise TypeError(
-            f"{name}: values must be real numbers; got an array of {array.dtype}. "
-            "Watch the real and imaginary parts apart, or leave it out."
-        )
-    if tensor not in ("weight", "update") and array.ndim < 2:
-        raise ValueError(
-            f"{name}: an {tensor} needs at least two axes, [batch, …, units]; got shape "
-            f"{array.shape}. Add the missing axis, as in values[:, None]."
-        )
-    if array.ndim and not -array.ndim <= units_axis < array.ndim:
-        raise ValueError(
-            f"{name}: units_axis must lie in {-array.ndim} … {array.ndim - 1} for shape "
-            f"{array.shape}; got {units_axis}."
-        )
-    if array.size == 0:
-        raise ValueError(
-            f"{name}: an array needs at least one value; got shape {array.shape}. "
-            "Leave empty batches and layers without units out."
-        )
-
-
-def _fine(loss: Any) -> bool:
-    """Whether a loss is finite, or cannot be asked without making a device wait."""
-    try:
-        if loss.__class__ is not float:
-            if not getattr(loss, "is_cpu", isinstance(loss, np.floating)):
-                return True
-            loss = loss.item()
-        return math.isfinite(loss)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        return True
-
-
-def _number(loss: Any) -> tuple[float, bool]:
-    """Loss as a float without making a device wait, and whether it was given."""
-    if loss is None:
-        return float("nan"), False
-    device = getattr(loss, "device", None)
-    if device is not None and "cpu" not in str(getattr(device, "type", device)).lower():
-        return float("nan"), False
-    if hasattr(loss, "detach"):
-        loss = loss.detach()
-    return float(loss), True
 
 
 def _reference(reference: Any) -> Reference:
@@ -1015,22 +843,6 @@ _REFERENCES: dict[str, Callable[[], Reference]] = {
     "previous": Previous,
     "decayed": Decayed,
 }
-
-
-def _dated() -> Path:
-    """A new folder name of today under ``$SHIFTWATCH_DIR`` or ``./shiftwatch-runs``."""
-    top = Path(os.environ.get("SHIFTWATCH_DIR") or "shiftwatch-runs")
-    stem = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    names = (stem if n == 1 else f"{stem}_{n}" for n in range(1, 1000))
-    return next(top / name for name in names if not (top / name).exists())
-
-
-def _discard(writer: Any) -> None:
-    """Undo an attempt that was just started and holds nothing. Only what it made goes."""
-    writer.close()
-    shutil.rmtree(writer.folder, ignore_errors=True)
-    if {p.name for p in writer.path.iterdir()} <= {"lock"}:
-        shutil.rmtree(writer.path, ignore_errors=True)
 
 
 def _with_steps(batch: Batch, steps: np.ndarray) -> Batch:

@@ -310,7 +310,7 @@ def test_no_operation_is_asked_whose_result_a_host_waits_for(
     """From the first step on, with tensors that say that they are not on the CPU."""
     from shiftwatch import monitor as core
 
-    monkeypatch.setattr(core, "_number", lambda loss: (math.nan, False))
+    monkeypatch.setattr(core, "loss_as_number", lambda loss: (math.nan, False))
     behind(3)
     torch.manual_seed(0)
     model = Net()
@@ -362,7 +362,7 @@ def test_a_loss_on_a_device_is_recorded(
     """Its course is whole, and in its place, though nobody read it when it was given."""
     from shiftwatch import monitor as core
 
-    monkeypatch.setattr(core, "_number", lambda loss: (math.nan, False))  # as on a device
+    monkeypatch.setattr(core, "loss_as_number", lambda loss: (math.nan, False))  # as on a device
     behind(lag)
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 1))
     losses: list[float] = []
@@ -380,7 +380,7 @@ def test_a_loss_that_is_no_number_goes_dark(behind: Any, monkeypatch: Any) -> No
     """What cannot be a loss is said to be none."""
     from shiftwatch import monitor as core
 
-    monkeypatch.setattr(core, "_number", lambda loss: (math.nan, False))
+    monkeypatch.setattr(core, "loss_as_number", lambda loss: (math.nan, False))
     behind(0)
     model = nn.Sequential(nn.Linear(8, 8))
     with watch(model, run=False) as monitor:
@@ -396,7 +396,7 @@ def test_what_is_not_finite_is_named_when_it_comes_home(
     """The sign bears the step at which it was, and the next step is looked at in full."""
     from shiftwatch import monitor as core
 
-    monkeypatch.setattr(core, "_number", lambda loss: (math.nan, False))
+    monkeypatch.setattr(core, "loss_as_number", lambda loss: (math.nan, False))
     behind(4)
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 1))
     with watch(model, run=False, strict=True) as monitor:

@@ -1,0 +1,74 @@
+"""Signs: is something wrong at first sight? A look at the newest step that costs next to nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# A mean square that changes by this factor in one step is a sign …
+_HARD = 16.0
+# … and, where windows are long, once in so many looks also this factor, if it is as often as many
+# times the usual change of one step.
+_PATIENCE, _SOFT, _UNUSUAL = 8, 2.0, 8.0
+# How much of what is usual is remembered from one look to the next.
+_KEEP = 0.8
+
+
+class Signs:
+    """Mean squares of all sites, step by step.
+
+    Example:
+        >>> signs, forward = Signs(), np.ones(2, bool)
+        >>> signs.look(np.array([1.0, 2.0]), forward, soft=False)
+        (False, False)
+        >>> signs.look(np.array([1.1, 40.0]), forward, soft=False)
+        (True, False)
+        >>> signs.look(np.array([1.1, np.inf]), forward, soft=False)
+        (True, True)
+    """
+
+    def __init__(self) -> None:
+        self._energy = self._usual = np.zeros(0)  # mean squares; their usual change, in octaves
+        self._seen = 0  # sites
+        self._patience = 0  # looks before a soft sign counts again
+
+    def look(self, energy: np.ndarray, forward: np.ndarray, soft: bool) -> tuple[bool, bool]:
+        """Whether a mean square jumped or is no longer finite; and whether the latter.
+
+        Args:
+            energy: float64[sites], NaN where not seen, Inf or -Inf where it is not finite; the
+                very array of the last look where there is nothing new.
+            forward: bool[at least sites], those whose jumps count.
+            soft: whether windows are so long that small jumps cannot wait for their end.
+
+        Cost: 15 µs for a hundred calm sites.
+        """
+        if energy is self._energy:
+            return False, False
+        self._patience -= 1
+        if energy.size != self._energy.size:
+            more = (0, energy.size - self._energy.size)
+            self._energy = np.pad(self._energy, more, constant_values=np.nan)
+            self._usual = np.pad(self._usual, more, constant_values=np.nan)
+        before = self._energy
+        ratio = energy / before
+        calm = np.abs(ratio - 1.25) <= 0.75  # between a half and twice
+        if self._patience % _PATIENCE and np.count_nonzero(calm) == self._seen > 0:
+            self._energy = energy  # as many as ever were seen, so all of them
+            return False, False
+        change = np.abs(np.log2(ratio))
+        usual, known = self._usual, np.isfinite(change)
+        counts = forward[: energy.size]
+        hard = (change > np.log2(_HARD)) & counts
+        unusual = (change > np.log2(_SOFT)) & (change > _UNUSUAL * usual) & counts
+        broken = np.isinf(energy) & (energy != before)  # news only: a mask stays as it is
+        learnt = np.fmax(usual, 0.0) * _KEEP + change * (1 - _KEEP)
+        self._usual = np.where(known, learnt, usual)
+        self._energy = np.where(np.isnan(energy), before, energy)
+        self._seen = int(np.count_nonzero(self._energy == self._energy))
+        bad = bool(broken.any())
+        if bad or hard.any():
+            return True, bad
+        if self._patience < 0 and soft and unusual.any():
+            self._patience = _PATIENCE
+            return True, False
+        return False, False
