@@ -120,14 +120,17 @@ def in_turn(
             return pairs
 
 
-def repeated(run: Callable[[], None], times: int) -> Callable[[], None]:
-    """The same several times in a row."""
+def framed(first: Callable[[], None], second: Callable[[], None], steps: int) -> int:
+    """Half of the first, all of the second, the other half of the first.
 
-    def several() -> None:
+    Returns:
+        How many of each.
+    """
+    half = steps // 2
+    for run, times in ((first, half), (second, 2 * half), (first, half)):
         for _ in range(times):
             run()
-
-    return several
+    return 2 * half
 
 
 def blocks(values: Sequence[float], length: int = RING) -> list[float]:

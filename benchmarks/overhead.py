@@ -9,8 +9,8 @@ watched steps take turns (A B, B A, …), at least ``--steps`` of each and ``--s
 *paired*: time of a watched step over that of the plain step beside it; median and quartiles.
 It holds everything, cache pollution and noise included; the row "nothing" shows the noise.
 *block*: the same over means of eight steps, median; what is done at every eighth step is in it,
-which a median over single steps leaves out. With a budget: over all steps, sum by sum, 64 plain ones
-and 64 watched ones in turn, for it goes by how long steps take.
+which a median over single steps leaves out. With a budget: over all steps, sum by sum, the watched ones
+in one piece between two halves of the plain ones, for a budget goes by how long it is from step to step.
 *amortised*: for what works at every n-th step only, 1 + idle + (at work - idle) / n, where idle is
 its own paired median and at work the block of the variant that works at every step.
 *direct*, for shiftwatch: 1 + (time in hooks, their dispatch by PyTorch, and ``monitor.step``) / plain
@@ -58,7 +58,6 @@ from shiftwatch.monitor import RING
 # watches, of which this is about, where so many steps take no longer than so many seconds.
 WARM, SETTLED, PATIENCE = 2 * RING, 1040, 40.0
 MOST = 120.0  # seconds of pairs after which a process has measured enough
-STRETCH = 64  # steps of one kind in a row where a budget looks at how long steps take
 
 
 @dataclass(frozen=True)
@@ -93,18 +92,12 @@ def compare(workload: str, variant: Variant, order: Order) -> dict[str, Any]:
         for _ in range(SETTLED - WARM):
             b()
         warm = SETTLED
+    seldom = "budget" in variant.name  # what it does, it does at no regular step
+    steps = max(order.steps, round(order.seconds / statistics.median(a.whole)))
     a.forget()
     b.forget()
-    seldom = "budget" in variant.name  # what it does, it does at no regular step
     if seldom:
-        stretches = -(-order.steps // STRETCH)
-        pairs = STRETCH * measure.in_turn(
-            measure.repeated(a, STRETCH),
-            measure.repeated(b, STRETCH),
-            stretches,
-            order.seconds,
-            MOST,
-        )
+        pairs = measure.framed(a, b, steps)
     else:
         pairs = measure.in_turn(a, b, order.steps, order.seconds, MOST)
     held = measure.held() - before
