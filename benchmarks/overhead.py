@@ -56,7 +56,7 @@ from shiftwatch.monitor import RING
 
 # Shiftwatch's steps before the clock counts: plans are made, memory is mapped; and as a long run
 # watches, of which this is about, where so many steps take no longer than so many seconds.
-WARM, SETTLED, PATIENCE = 2 * RING, 1040, 40.0
+WARM, SETTLED, PATIENCE = 2 * RING, 1040, 240.0
 MOST = 120.0  # seconds of pairs after which a process has measured enough
 
 

@@ -56,6 +56,8 @@ def loss_as_number(loss: Any) -> tuple[float, bool]:
     """Loss as a float without making a device wait, and whether it was given."""
     if loss is None:
         return float("nan"), False
+    if getattr(loss, "is_cpu", False):  # the usual case in few words
+        return float(loss.item()), True
     device = getattr(loss, "device", None)
     if device is not None and "cpu" not in str(getattr(device, "type", device)).lower():
         return float("nan"), False

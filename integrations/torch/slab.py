@@ -37,8 +37,8 @@ CALLS = 4
 ROWS = RING * CALLS
 #: Sets of random positions, used in turn.
 TURNS = 8
-# Shapes whose positions are remembered.
-_PLANS = 128
+# Shapes whose positions are remembered, and addresses at which such a tensor was seen.
+_PLANS, _VIEWS = 128, 64
 
 #: How NumPy reads the types that tensors come in; half precision is widened after the gather.
 RAW: dict[torch.dtype, np.dtype[Any]] = {
@@ -111,6 +111,8 @@ class Plan:
     __slots__ = (
         "_index",
         "_raw",
+        "_run",
+        "_views",
         "_window",
         "axis",
         "block",
@@ -136,7 +138,9 @@ class Plan:
         self.block = BLOCK if axis is not None and self.stride[axis] == 1 else 1
         self._raw = RAW[tensor.dtype]
         self._window: Any = ctypes.c_byte * (span * self._raw.itemsize)
+        self._run = self.block if self._blocks() else 1
         self._index: list[np.ndarray | None] = [None] * TURNS
+        self._views: dict[int, np.ndarray] = {}  # by address
 
     def fits(self, tensor: Tensor) -> bool:
         """Whether the values of this tensor lie where the plan looks for them."""
@@ -155,16 +159,20 @@ class Plan:
         if index is None:
             index = self._build(turn)
         address = tensor.data_ptr()
-        if address < LOW and address == tensor.storage_offset() * self._raw.itemsize:
-            if not tensor._is_zerotensor():  # gradients known to be zero have no memory
-                raise Unseeable(GONE)
-            slot.fill(0.0)
-            return
-        values = np.frombuffer(self._window.from_address(address), self._raw)
+        values = self._views.get(address)
+        if values is None:
+            if address < LOW and address == tensor.storage_offset() * self._raw.itemsize:
+                if not tensor._is_zerotensor():  # gradients known to be zero have no memory
+                    raise Unseeable(GONE)
+                slot.fill(0.0)
+                return
+            values = self._view(address)
+        if self._run > 1:
+            slot = slot.reshape(-1, self._run)
         if self._raw is slot.dtype:
-            values.take(index, out=slot, mode="clip")
+            values.take(index, 0, slot, "clip")
         else:
-            slot[:] = widened(values.take(index), self.dtype)
+            slot[:] = widened(values.take(index, 0), self.dtype)
 
     def where(self, turn: int) -> np.ndarray:
         """Offsets of the sampled values: int64[values]."""
@@ -172,8 +180,33 @@ class Plan:
         index = offsets(fraction, self.shape, self.stride, self.axis, self.units)
         return np.ascontiguousarray(index.reshape(-1), np.intp)
 
+    def _blocks(self) -> bool:
+        """Whether every block of units lies side by side, a whole number of blocks from the first.
+
+        Such a block is gathered as one: a sixteenth of the index, and one look at memory.
+        """
+        if self.axis is None or self.block == 1:
+            return False
+        if self.units.size % self.block or self.shape[self.axis] % self.block:
+            return False
+        steps = (s for i, s in enumerate(self.stride) if i != self.axis and self.shape[i] > 1)
+        near = self.units.reshape(-1, self.block) % self.block == np.arange(self.block)
+        return bool(near.all()) and not any(s % self.block for s in steps)
+
+    def _view(self, address: int) -> np.ndarray:
+        """The values of a tensor at this address, by blocks where these are gathered."""
+        kind = self._raw if self._run == 1 else np.dtype((self._raw, self._run))
+        values = np.frombuffer(self._window.from_address(address), kind)
+        if len(self._views) >= _VIEWS:
+            self._views.clear()
+        self._views[address] = values
+        return values
+
     def _build(self, turn: int) -> np.ndarray:
-        found = self._index[turn] = self.where(turn)
+        found = self.where(turn)
+        if self._run > 1:
+            found = np.ascontiguousarray(found[:: self._run] // self._run)
+        self._index[turn] = found
         return found
 
 

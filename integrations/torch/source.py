@@ -38,7 +38,8 @@ from shiftwatch.monitor import Monitor
 from shiftwatch.records import INPUT, TENSORS, Event, Layer, Site
 from shiftwatch.source import Batch, Group
 
-# What is seen how often. Outputs, inputs, weights and updates: at every watched step.
+# What is seen how often. Outputs, inputs, weights and updates: at every watched step. Whether
+# a mean square jumped is asked at once at first, in long windows at every second and fourth step.
 #: Gradients: in the first GRADIENTS_ALL watched steps and then in every GRADIENT_TURN-th, all
 #: together. (A few layers in every step cost four times as much: each time, the code that
 #: reads them has to come from memory first.)
@@ -132,6 +133,7 @@ class TorchSource:
         self._usual_size = 0
         self._rate = self._old_rate = math.nan
         self._known: weakref.WeakKeyDictionary[Optimizer, bool] = weakref.WeakKeyDictionary()
+        self._stepper: Any = lambda: None  # weak reference to the one of these that stepped last
         self._optimizer_seen = bool(optimizer)
         self._did_step = False
         self.scaler: Any = None  # weak reference to the gradient scaler, once it was met
@@ -344,7 +346,10 @@ class TorchSource:
         return first is not None and not first.is_cpu and lanes.recording(first.device)
 
     def _ours(self, optimizer: Optimizer) -> bool:
+        if self._stepper() is optimizer:
+            return True
         if self._known.get(optimizer):
+            self._stepper = weakref.ref(optimizer)
             return True
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         ours = any(id(p) in held for p in self.root.parameters())
@@ -428,7 +433,7 @@ class TorchSource:
                     self._home().send()
                 self._arrive()
             else:
-                if self._stride < 4 or self.generation % 2 == 0:  # a settled run: every second
+                if self.generation % max(self._stride // 2, 1) == 0:
                     self._energy = self._shop.energy(self._columns)
                 if due:
                     self._settle()
@@ -637,6 +642,7 @@ class TorchSource:
         self._hooks, self._taps, self._new, self._owned = [], [], [], []
         self._input = InputHook(self)
         self.layers, self._by_name, self._known = {}, {}, weakref.WeakKeyDictionary()
+        self._stepper = lambda: None
         self._shop, self._weights, self._graph = Shop(), Weights([], False), Graph()
         self._convoy = None
 
@@ -901,10 +907,16 @@ def _words(error: Exception) -> str:
 
 def _rate(optimizer: Optimizer) -> float:
     """The largest learning rate; NaN where it lies on a device, for reading would wait."""
-    rates = [g.get("lr", math.nan) for g in optimizer.param_groups]
-    if any(isinstance(r, Tensor) and r.device.type != "cpu" for r in rates):
-        return math.nan
-    return max((float(r) for r in rates), default=math.nan)
+    largest = math.nan
+    for group in optimizer.param_groups:
+        rate = group.get("lr", math.nan)
+        if rate.__class__ is not float:
+            if isinstance(rate, Tensor) and not rate.is_cpu:
+                return math.nan
+            rate = float(rate)
+        if not largest >= rate:
+            largest = rate
+    return largest
 
 
 def _foreign(error: Exception) -> bool:

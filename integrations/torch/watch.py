@@ -55,7 +55,9 @@ def watch(
             inputs of the model, and of layers with weights where no watched layer put them
             out; gradients of the outputs; parameters and their updates.
         every: watch every n-th step.
-        budget: share of the step time to stay under, such as 0.01.
+        budget: share of the step time to stay under, such as 0.01: as many steps are watched as
+            that pays for, the first eight whatever they cost. In steps that are left out hooks are
+            off, except in compiled code; ``monitor.overhead`` says what was spent.
         reference, rules, metrics, reporters: see :class:`shiftwatch.Monitor`.
         exact: layers whose outputs are counted in full instead of sampled, chosen as by
             ``layers``, or an :class:`Exact` with ``every=``. In the history, their mean, std,
@@ -75,9 +77,14 @@ def watch(
     Raises:
         TypeError, ValueError: where an argument cannot work, with the cure.
 
-    Cost: per step 5 µs for an output whose values are in the cache and 15 to 50 where they
-    are not, a quarter of that for its gradient, 5 to 20 per parameter; measured by
-    ``benchmarks/overhead.py``. Memory: 64 kB per layer, twice that with gradients.
+    What is seen how often: outputs, inputs, weights and updates at every watched step; gradients
+    in the first 8 and then in every eighth, all layers together. Histograms and single units come
+    from whole samples of every step until the 64th, every second until the 256th, every fourth
+    until the 1,024th and every eighth from then on, so that a window, which is judged as one, has
+    8, 16, 32 and 64 steps. A step in which something is not finite, or a mean square jumps, is
+    judged at once.
+
+    Cost: COST
 
     Under ``torch.compile`` all of this is seen where ``watch`` comes before the first call of
     the compiled model, whole or in parts: it adds no graph break, and nothing is compiled anew
