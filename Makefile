@@ -55,6 +55,7 @@ benchmarks: $(VENV)/.dev  ## a short run of every benchmark; figures to keep tak
 	$(BIN)/python benchmarks/overhead.py --quick --no-peers --only small,cnn --steps 16 --seconds 1
 	$(BIN)/python benchmarks/scaling.py --quick --steps 16
 	$(BIN)/python benchmarks/budget.py --quick
+	$(BIN)/python benchmarks/parts.py --warm 64 --steps 64 --results $(VENV)/parts.json
 	$(BIN)/python benchmarks/gpu.py --quick --blocks 2 --compile off
 	$(BIN)/python benchmarks/soak.py --steps 1000
 

@@ -369,15 +369,13 @@ class Sweeper:
         """The model's forward is over."""
         if self._pass is None and not self._early and self._may_look() and torch.is_grad_enabled():
             try:  # the usual case in few words: it is met at every step
-                self._clean = False
-                if output.__class__ is not Tensor or not output.is_cpu:
-                    pass
-                elif output.numel() <= SMALL and not self._masked:
-                    self._clean = math.isfinite(_square(output))
-                elif present(output):
-                    # The greatest value shows NaN and Inf too, and passes over a mask's -Inf.
-                    total = output.data.amax() if self._masked else output.data.sum()
-                    self._clean = math.isfinite(total)
+                total: Any = math.nan
+                if output.__class__ is Tensor and output.is_cpu:
+                    total = None if self._masked else _square(output)
+                    if total is None and present(output):
+                        # The greatest value shows NaN and Inf too, and passes over a mask's -Inf.
+                        total = output.data.amax() if self._masked else output.data.sum()
+                self._clean = total is not None and math.isfinite(total)
             except Exception:
                 self._clean = False
             if not self._clean:
@@ -695,22 +693,22 @@ class Sweeper:
 def _sum_is_finite(own: Owned) -> bool:
     """Whether the gradient of a parameter is finite at first sight."""
     held: Any = own.module._parameters[own.key]
-    return math.isfinite(_square(held.grad))
+    total = _square(held.grad)
+    return total is not None and math.isfinite(total)
 
 
-def _square(tensor: Tensor) -> float:
+def _square(tensor: Tensor) -> float | None:
     """Sum of squares of a small tensor, read at its address: from cold, torch takes five times as long.
 
-    Raises:
-        ValueError: where its values do not simply lie there.
+    ``None`` where there are many values, or not float32 side by side in this machine's memory.
     """
-    address = tensor.data_ptr()
+    number, address = tensor.numel(), tensor.data_ptr()
     if (
-        tensor.dtype is not torch.float32 or not tensor.is_cpu or tensor.__class__ not in PLAIN
-        or not tensor.is_contiguous() or address < LOW
+        number > SMALL or tensor.dtype is not torch.float32 or not tensor.is_cpu
+        or tensor.__class__ not in PLAIN or not tensor.is_contiguous() or address < LOW
     ):  # fmt: skip
-        raise ValueError("not float32 values side by side in this machine's memory")
-    values = _values(address, tensor.numel())
+        return None
+    values = _values(address, number)
     return float(values.dot(values))
 
 

@@ -1,0 +1,151 @@
+"""Write the tables of README.md and docs/cost.md from benchmarks/results.
+
+    python benchmarks/tables.py [--check]
+
+Each stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and is made by the
+function of that name. ``--check`` writes nothing, and fails where a table is not that of the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import measure
+from figure import NAMES
+from overhead import amortised
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "cost.md")
+PLACE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
+
+Rows = list[dict[str, Any]]
+
+
+def _rows(name: str) -> Rows:
+    return measure.load(measure.RESULTS / f"{name}.json")
+
+
+def _table(head: str, lines: Iterable[Iterable[str]]) -> str:
+    columns = head.count("|") + 1
+    body = ("| " + " | ".join(cells) + " |\n" for cells in lines)
+    return f"| {head} |\n|{'---|' * columns}\n" + "".join(body)
+
+
+def _cell(workload: str, variant: str, rows: Rows) -> dict[str, Any]:
+    return next((r for r in rows if (r["workload"], r["variant"]) == (workload, variant)), {})
+
+
+def _spread(row: dict[str, Any]) -> str:
+    return f"{row['paired']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def cost() -> str:
+    """Everything on, per network."""
+    rows = _rows("overhead")
+    lines = []
+    for workload, name in NAMES.items():
+        row = _cell(workload, "shiftwatch", rows)
+        if not row:
+            continue
+        lines.append(
+            (
+                name,
+                f"{row['plain']:,.1f} ms",
+                f"{row['direct']:.3f}",
+                _spread(row),
+                f"{_cell(workload, 'shiftwatch, outputs only', rows)['direct']:.3f}",
+                f"{row['plain_p99']:,.1f} → {row['p99']:,.1f} ms",
+                f"{row['held'] / 1e6:.0f} MB",
+            )
+        )
+    head = "network | plain step | direct | paired [quartiles] | outputs alone | p99 | held"
+    return _table(head, lines)
+
+
+def peers() -> str:
+    """What each adds on average, per network: ratios of step times."""
+    rows = _rows("overhead")
+    variants = [r["variant"] for r in rows if r["workload"] == "small"]
+    variants.sort(key=lambda v: not v.startswith("shiftwatch"))
+    lines = []
+    for variant in variants:
+        cells = []
+        for workload in NAMES:
+            row = _cell(workload, variant, rows)
+            ratio = amortised(row, rows) if row else None
+            digits = 1 if ratio is not None and ratio >= 10 else 3
+            cells.append("–" if ratio is None else f"{ratio:.{digits}f}")
+        lines.append((variant, *cells))
+    return _table(" | ".join(["", *NAMES.values()]), lines)
+
+
+def parts() -> str:
+    """Where the time goes."""
+    rows = _rows("parts")
+    lines = []
+    workloads = list(dict.fromkeys(r["workload"] for r in rows))
+    first = [r for r in rows if r["workload"] == workloads[0]]
+    for part in first:
+        cells = []
+        for workload in workloads:
+            row = next(r for r in rows if (r["workload"], r["part"]) == (workload, part["part"]))
+            cells += [f"{row['us']:,.0f} [{row['low']:,.0f}, {row['high']:,.0f}]"]
+            cells += [f"{row['share']:.2%}"]
+        lines.append((part["part"], *cells))
+    sums = []
+    for workload in workloads:
+        mine = [r for r in rows if r["workload"] == workload]
+        sums += [f"{sum(r['us'] for r in mine):,.0f}", f"{sum(r['share'] for r in mine):.2%}"]
+    steps = {r["workload"]: r["step"] for r in rows}
+    heads = [f"{NAMES[w]}, {steps[w]:,.0f} ms: µs [quartiles] | of the step" for w in workloads]
+    return _table(" | ".join(["part", *heads]), [*lines, ("all", *sums)])
+
+
+def budget() -> str:
+    """Whether it is kept."""
+    return _table(
+        "budget | batch | plain step | spent, measured from outside | said by shiftwatch | "
+        "idle `step()` | steps watched",
+        (
+            (
+                f"{row['budget']:.0%}",
+                str(row["batch"]),
+                f"{row['plain']:.2f} ms",
+                f"{row['outside']:.2%}",
+                f"{row['monitor']:.2%}",
+                f"{row['idle_us']:.1f} µs",
+                f"{row['watched']} of {row['steps']:,}",
+            )
+            for row in _rows("budget")
+        ),
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (cost, peers, parts, budget)}
+
+
+def filled(text: str) -> str:
+    """A page with its tables as the results have them."""
+    return PLACE.sub(lambda found: found[1] + found[2] + TABLES[found[1]](), text)
+
+
+def main() -> None:
+    """Write, or check."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = filled(old)
+        if new != old and check:
+            sys.exit(f"{page.name} has a table that is not that of the results; run tables.py.")
+        page.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
