@@ -80,8 +80,8 @@ def peers() -> str:
             ratio = amortised(row, rows) if row else None
             digits = 1 if ratio is not None and ratio >= 10 else 3
             cells.append("–" if ratio is None else f"{ratio:.{digits}f}")
-        lines.append((variant, *cells))
-    return _table(" | ".join(["", *NAMES.values()]), lines)
+        lines.append((variant, *cells, _cell("small", variant, rows)["sees"]))
+    return _table(" | ".join(["", *NAMES.values(), "what it sees"]), lines)
 
 
 def parts() -> str:

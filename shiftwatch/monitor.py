@@ -48,8 +48,9 @@ _log = logging.getLogger("shiftwatch")
 
 # Steps after a sign for which every step is judged at once.
 _HURRY = 3
-# Steps that are left out in a row before the clock is looked at again, and what one costs.
-_REST, _IDLE = 64, 3e-6
+# Steps that are left out in a row before the clock is looked at again, in how many of them the
+# loss is asked whether it is finite, and what one costs.
+_REST, _ASK, _IDLE = 64, 4, 2e-6
 
 
 class Monitor:
@@ -234,7 +235,7 @@ class Monitor:
 
         An error inside shiftwatch is logged once and ends the watching, never the training.
         """
-        if self._rest and finite_loss(loss):
+        if self._rest and (self._rest % _ASK or finite_loss(loss)):
             self._rest -= 1
             self._idle += 1
             self.steps += 1
@@ -487,7 +488,7 @@ class Monitor:
             broken = given and not np.isfinite(value)
             if broken and not self._broken and self._ranks is None:
                 self._drain()
-                self._startled = True  # see what comes next
+                self._startled, self._hurry = True, 1  # see what comes next, and judge it at once
                 look = getattr(self._source, "look", None)
                 if look is not None:
                     look(self.steps, True, True)

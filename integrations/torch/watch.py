@@ -57,7 +57,8 @@ def watch(
         every: watch every n-th step.
         budget: share of the step time to stay under, such as 0.01: as many steps are watched as
             that pays for, the first eight whatever they cost. In steps that are left out hooks are
-            off, except in compiled code; ``monitor.overhead`` says what was spent.
+            off, except in compiled code, and in every fourth the loss is asked whether it is
+            finite, for a few microseconds; ``monitor.overhead`` says what was spent.
         reference, rules, metrics, reporters: see :class:`shiftwatch.Monitor`.
         exact: layers whose outputs are counted in full instead of sampled, chosen as by
             ``layers``, or an :class:`Exact` with ``every=``. In the history, their mean, std,
