@@ -44,6 +44,20 @@ def acquire(path: Path) -> int:
     return descriptor
 
 
+def release(descriptor: int, owner: int) -> None:
+    """Close the lock's descriptor; in the process that acquired it, ``owner``, the lock is free then.
+
+    It is unlocked first: a child that was forked, and has not come to close its own copy yet,
+    would go on holding it.
+    """
+    if os.name != "nt" and os.getpid() == owner:
+        import fcntl
+
+        with contextlib.suppress(OSError):  # of a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
 def _lock(descriptor: int) -> None:
     if os.name == "nt":
         import msvcrt

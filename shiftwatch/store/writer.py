@@ -20,7 +20,7 @@ from shiftwatch.history import narrowest
 from shiftwatch.records import Alert, Event, Incident, Layer, Site, to_plain
 from shiftwatch.store import folder as layout
 from shiftwatch.store.appender import Appender
-from shiftwatch.store.lock import acquire
+from shiftwatch.store.lock import acquire, release
 from shiftwatch.store.reader import Resume, read_log, read_sites, read_tail
 from shiftwatch.store.segment import Numbered, encode_row
 from shiftwatch.store.shelf import Shelf, join
@@ -104,7 +104,7 @@ class Writer:
             raise
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        self._unlock = weakref.finalize(self, os.close, lock)
+        self._unlock = weakref.finalize(self, release, lock, os.getpid())
         try:
             if _resume is None:
                 self._start(attempt, meta or {})
