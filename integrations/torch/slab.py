@@ -681,8 +681,6 @@ def refuse(tensor: Tensor) -> None:
         raise Unseeable(f"its layout is {tensor.layout}, and only dense tensors are sampled")
     if tensor.is_meta:
         raise Unseeable("it is on the meta device and holds no values")
-    if tensor.is_nested:
-        raise Unseeable("it is nested, and only dense tensors are sampled")
     if tensor.is_quantized:
         raise Unseeable("it is quantized")
     if tensor.dim() == 0:
