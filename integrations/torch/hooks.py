@@ -269,10 +269,7 @@ class Follower(Hook):
                 source.note_scale()
             gradient = gradients[self.number]
             if gradient is not None and "gradient" not in self.layer.train.dark:
-                if gradient.__class__ is Tensor and _transform() is None:
-                    self.tap.record(gradient)
-                else:
-                    _record(self.tap, gradient)
+                _record(self.tap, gradient)
         except Exception as error:
             source.failed(self.layer.name, "gradient", error, self.layer.train.dark)
         source.spent += clock() - began
