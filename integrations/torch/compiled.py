@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch._C import _current_graph_task_id as _backward  # -1 outside of backward passes
 
 from shiftwatch.integrations.torch.graph import Graph
-from shiftwatch.integrations.torch.nested import floating, tensors
+from shiftwatch.integrations.torch.nested import PLAIN, floating, tensors
 from shiftwatch.records import INPUT
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ logger = logging.getLogger("shiftwatch")
 HALF = (torch.float16, torch.bfloat16)
 # Modules whose results lie in memory: kernels of libraries, which nothing is fused into.
 _KERNELS = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd, nn.RNNBase, nn.MultiheadAttention)
-_PLAIN = (Tensor, nn.Parameter)
 
 
 class Call(NamedTuple):
@@ -129,7 +128,7 @@ def enter(hook: InputHook, args: Any, kwargs: Any) -> None:
         return
     from torch._dynamo.comptime import comptime
 
-    parts = [(p, t) for i in (args, kwargs) for p, t in tensors(i) if t.__class__ in _PLAIN]
+    parts = [(p, t) for i in (args, kwargs) for p, t in tensors(i) if t.__class__ in PLAIN]
     given = [t for _, t in parts]
     paths = [p for p, _ in parts]  # noqa: F841 - read by _note_entry
     comptime(_note_entry)
@@ -140,7 +139,7 @@ def enter(hook: InputHook, args: Any, kwargs: Any) -> None:
 
 def _may_be_seen(tensor: Tensor, kernel: bool) -> bool:
     return (
-        tensor.__class__ in _PLAIN
+        tensor.__class__ in PLAIN
         and tensor.layout == torch.strided
         and (kernel or tensor.dtype not in HALF)
     )

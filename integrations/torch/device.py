@@ -19,7 +19,8 @@ from torch import Tensor
 
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch.lanes import Lane, Lanes, Mirror, Span, Trip
-from shiftwatch.integrations.torch.slab import PLAIN, RING, TURNS, Kind, Plan, Shop, Slab, Tap
+from shiftwatch.integrations.torch.nested import PLAIN
+from shiftwatch.integrations.torch.slab import RING, TURNS, Kind, Plan, Shop, Slab, Tap
 from shiftwatch.integrations.torch.weights import Shelf, Step, Weights, spread
 from shiftwatch.sampling import WEIGHTS, lattice
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from shiftwatch.integrations.torch.nested import plain, tensors
+from shiftwatch.integrations.torch.nested import PLAIN, plain, tensors
 from shiftwatch.records import INPUT
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _version(tensor: Tensor) -> int:
 def _memory(tensor: Tensor) -> tuple[int, int] | None:
     try:
         tensor = plain(tensor)
-        if type(tensor) not in (Tensor, nn.Parameter):  # a compiler's, for example
+        if type(tensor) not in PLAIN:  # a compiler's, for example
             raise RuntimeError
         return tensor.data_ptr(), tensor.numel()
     except RuntimeError:  # sparse and other tensors without memory of their own

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 #: Tensors of one output that are watched.
 PARTS = 8
+#: Classes whose values lie in memory. Of subclasses nobody knows, nor of those that pose as one.
+PLAIN = (Tensor, nn.Parameter)
 _DEEP = 4
 
 
@@ -65,7 +67,7 @@ def plain(tensor: Tensor) -> Tensor:
     if tensor.layout is torch.jagged:
         tensor = getattr(tensor, "_values", tensor)
     kind = type(tensor)
-    if kind in (Tensor, nn.Parameter) or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
+    if kind in PLAIN or kind.__torch_dispatch__ is not Tensor.__torch_dispatch__:
         return tensor
     with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
         return tensor.detach().as_subclass(Tensor)

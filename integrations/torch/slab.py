@@ -25,6 +25,7 @@ from shiftwatch.activations import flat_of
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch.lanes import Lanes
 from shiftwatch.integrations.torch.modules import axis_of
+from shiftwatch.integrations.torch.nested import PLAIN
 from shiftwatch.records import Site
 from shiftwatch.sampling import BLOCK, chosen, fractions, geometry, offsets
 from shiftwatch.source import Group
@@ -92,8 +93,6 @@ def elsewhere(tensor: Tensor) -> torch.device | None:
     return None if tensor.is_cpu else tensor.device
 
 
-#: Classes whose values lie in memory. Of subclasses nobody knows, nor of those that pose as one.
-PLAIN = (Tensor, torch.nn.Parameter)
 GONE = "its memory was let go of before it could be looked at"
 
 

@@ -39,8 +39,8 @@ from shiftwatch.integrations.torch import compiled, modules
 from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import ForwardHook, Hook
 from shiftwatch.integrations.torch.modules import axis_of
-from shiftwatch.integrations.torch.nested import floating, tensors
-from shiftwatch.integrations.torch.slab import LOW, PLAIN, present
+from shiftwatch.integrations.torch.nested import PLAIN, floating, tensors
+from shiftwatch.integrations.torch.slab import LOW, present
 from shiftwatch.records import INPUT, Site
 from shiftwatch.source import Finding, Sweep
 

@@ -20,7 +20,8 @@ from torch.nn.parameter import is_lazy
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch.lanes import Lanes
 from shiftwatch.integrations.torch.modules import Watched
-from shiftwatch.integrations.torch.slab import GONE, PLAIN, RAW, RING, elsewhere, present, widened
+from shiftwatch.integrations.torch.nested import PLAIN
+from shiftwatch.integrations.torch.slab import GONE, RAW, RING, elsewhere, present, widened
 from shiftwatch.records import Site
 from shiftwatch.sampling import RUN, WEIGHTS, lattice
 from shiftwatch.source import Group
