@@ -246,6 +246,31 @@ def test_without_an_optimizer_the_update_is_the_change_from_step_to_step() -> No
     assert np.isnan(batch.learning_rate).all()
 
 
+class Grouped(torch.optim.Optimizer):
+    """Descent by groups of parameters, of which some have no rate of their own."""
+
+    def __init__(self, params: Any, rates: tuple[float | None, ...]) -> None:
+        groups = zip(params, rates, strict=True)
+        super().__init__([{"params": [p]} | ({"lr": r} if r else {}) for p, r in groups], {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p -= group.get("lr", 0.01) * p.grad
+
+
+@pytest.mark.parametrize(
+    "rates", [(0.1, 0.3, 0.2, None), (None, 0.1, None, 0.3), (0.3, None, 0.1, 0.2)]
+)
+def test_groups_without_a_learning_rate_do_not_hide_the_largest(
+    rates: tuple[float | None, ...],
+) -> None:
+    bench = Bench(Grouped, rates=rates)
+    bench.step()
+    assert bench.source.take().learning_rate.tolist() == [0.3]
+
+
 def test_foreign_optimizers_are_none_of_our_business() -> None:
     bench = Bench(named=False, lr=0.1)
     other = nn.Linear(2, 2)

@@ -914,7 +914,7 @@ def _rate(optimizer: Optimizer) -> float:
             if isinstance(rate, Tensor) and not rate.is_cpu:
                 return math.nan
             rate = float(rate)
-        if not largest >= rate:
+        if math.isnan(largest) or rate > largest:
             largest = rate
     return largest
 
