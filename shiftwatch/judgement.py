@@ -29,7 +29,7 @@ from shiftwatch.source import Batch, Census
 from shiftwatch.stages import Stages, finish
 from shiftwatch.statistics.dead_fraction import dead_share
 from shiftwatch.summaries import Summary
-from shiftwatch.window import Window
+from shiftwatch.window import Window, widened
 
 #: Metrics that every window records.
 RECORDED = (
@@ -126,7 +126,8 @@ class Judgement:
     def sharing(self, batch: Batch, losses: np.ndarray, given: np.ndarray) -> Stages[Share]:
         """Measure a batch, to be merged with those of other ranks and judged then."""
         framed = yield from self.framing(batch)
-        return Share(replace(_widened(batch, len(self.sites)), groups=()), framed, losses, given)
+        tampered = widened(batch.tampered, len(self.sites))
+        return Share(replace(batch, groups=(), tampered=tampered), framed, losses, given)
 
     def framing(self, batch: Batch) -> Stages[Framed]:
         """Measure a batch as judging asks for it."""
@@ -170,7 +171,7 @@ class Judgement:
         evidence = Evidence(
             sites=self.sites,
             frame=course,
-            batch=_widened(batch, number),
+            batch=replace(batch, tampered=widened(batch.tampered, number)),
             summary=summary,
             units=units,
             metrics={**values, **self._step(summary, forward)},
@@ -363,15 +364,6 @@ def _mean_seen(values: np.ndarray) -> np.ndarray:
     known = np.isfinite(values)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, values, 0.0).sum(0) / known.sum(0)
-
-
-def _widened(batch: Batch, number: int) -> Batch:
-    """The batch with ``tampered`` over all sites."""
-    missing = number - batch.tampered.shape[1]
-    if missing <= 0:
-        return batch
-    pad = np.full((batch.steps.size, missing), np.nan)
-    return replace(batch, tampered=np.concatenate([batch.tampered, pad], axis=1))
 
 
 _GROUPS = ("moments", "tallies", "histogram")
