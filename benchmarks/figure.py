@@ -23,6 +23,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib import patheffects
 from matplotlib.axes import Axes
+from workloads import NAMES
 
 DOCS = Path(__file__).parent.parent / "docs"
 WIDE = 8.0  # inches at 100 dots each: 800 points wide in README
@@ -30,14 +31,6 @@ INK, FAINT = "#222222", "#8a8a8a"
 OURS, ORANGE, SKY, GREEN = "#0072B2", "#E69F00", "#56B4E9", "#009E73"
 VERMILION, PURPLE, OLIVE = "#D55E00", "#CC79A7", "#8F8F00"
 
-NAMES = {
-    "small": "MLP 4 × 64",
-    "mlp": "MLP 10 × 512",
-    "lstm": "LSTM",
-    "hf": "GPT-2 4 × 256",
-    "cnn": "ResNet-18",
-    "gpt": "GPT 6 × 384",
-}
 # Row to label, colour and marker.
 EVERY = {
     "shiftwatch": ("shiftwatch", OURS, "o"),

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import measure
-from figure import NAMES
 from overhead import amortised
+from workloads import NAMES
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "cost.md")

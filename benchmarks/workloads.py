@@ -196,6 +196,16 @@ Build = Callable[[bool], tuple[nn.Module, Batches]]
 #: In the order of their steps, short ones first.
 WORKLOADS: dict[str, Build] = {f.__name__: f for f in (small, mlp, lstm, hf, cnn, gpt)}
 
+#: As tables and figures call them.
+NAMES = {
+    "small": "MLP 4 × 64",
+    "mlp": "MLP 10 × 512",
+    "lstm": "LSTM",
+    "hf": "GPT-2 4 × 256",
+    "cnn": "ResNet-18",
+    "gpt": "GPT 6 × 384",
+}
+
 #: Modules without which a workload cannot be built.
 NEEDS = {"hf": ("transformers",)}
 

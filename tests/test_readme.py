@@ -1,15 +1,18 @@
-"""The code that README prints runs as printed."""
+"""The code that README prints runs as printed, and its tables are those of the benchmarks."""
 
 from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -84,3 +87,11 @@ def test_the_reporters_run_as_printed(
     code = "from shiftwatch.integrations.torch import watch\n" + block("JsonlReporter")
     exec(code.replace("watch(model, reporters", "monitor = watch(model, reporters"), training)
     training["monitor"].close()
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    """Here and in docs/cost.md; ``python benchmarks/tables.py`` writes them anew."""
+    pytest.importorskip("torch")
+    command = [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
