@@ -256,13 +256,19 @@ def test_a_rank_that_stops_early_holds_nobody_up(tmp_path: Path) -> None:
     assert not messages
 
 
-def _killed(rank: int, folder: Path) -> Any:
+def _under_way() -> tuple[Said, nn.Module, torch.optim.Optimizer, Any]:
+    """Every rank watches, and has trained for 30 steps that wait for no other rank."""
     said = Said()
     model = _network()
     optimizer = _sgd(model)
     monitor = watch(model, optimizer=optimizer, run=False)
     dist.barrier()  # all have called watch(), as DDP would see to
     _train(0, model, monitor, 30, optimizer)
+    return said, model, optimizer, monitor
+
+
+def _killed(rank: int, folder: Path) -> Any:
+    said, model, optimizer, monitor = _under_way()
     if rank:
         os.kill(os.getpid(), signal.SIGKILL)
     began = time.monotonic()
@@ -281,12 +287,7 @@ def test_a_killed_rank_does_not_hold_up_the_end(tmp_path: Path) -> None:
 
 
 def _killed_first(rank: int, folder: Path) -> Any:
-    said = Said()
-    model = _network()
-    optimizer = _sgd(model)
-    monitor = watch(model, optimizer=optimizer, run=False)
-    dist.barrier()  # all have called watch(), as DDP would see to
-    _train(0, model, monitor, 30, optimizer)
+    said, model, optimizer, monitor = _under_way()
     if rank == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(1)
@@ -306,12 +307,7 @@ def test_without_rank_0_the_others_watch_on_alone(tmp_path: Path) -> None:
 
 
 def _frozen_first(rank: int, folder: Path) -> Any:
-    said = Said()
-    model = _network()
-    optimizer = _sgd(model)
-    monitor = watch(model, optimizer=optimizer, run=False)
-    dist.barrier()  # all have called watch(), as DDP would see to
-    _train(0, model, monitor, 30, optimizer)
+    said, model, optimizer, monitor = _under_way()
     pid = torch.tensor([os.getpid()])
     dist.broadcast(pid, 0)
     if rank == 0:

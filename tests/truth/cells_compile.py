@@ -8,39 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.residual import Net
 from tests.truth.harness import PARTLY, SAID, Training, cell, training
 
 ORDER = 25
 
 # The compiler looks at .grad of what a block is given.
 WARNS = "The .grad attribute of a Tensor"
-
-
-class Block(nn.Module):
-    """A residual block."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.fc1 = nn.LayerNorm(8), nn.Linear(8, 16)
-        self.act, self.fc2 = nn.GELU(), nn.Linear(16, 8)
-
-    def forward(self, x: Any) -> Any:
-        return x + self.fc2(self.act(self.fc1(self.norm(x))))
-
-
-class Net(nn.Module):
-    """Two blocks between a layer, a function, and a head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.blocks = nn.Linear(8, 8), nn.ModuleList([Block(), Block()])
-        self.drop, self.head = nn.Dropout(0.2), nn.Linear(8, 4)
-
-    def forward(self, x: Any) -> Any:
-        x = torch.relu(self.stem(x))
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.drop(x))
 
 
 def compiled(

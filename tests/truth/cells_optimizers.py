@@ -23,17 +23,22 @@ def batch() -> tuple[Any, Any]:
     return torch.randn(16, 8), torch.randint(4, (16,))
 
 
+def learn(model: nn.Module, optimizer: Any) -> Any:
+    """An ordinary step on a new batch; its loss."""
+    optimizer.zero_grad()
+    x, y = batch()
+    loss = F.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
 def simple(make: Any, told: bool = True, model: Any = None) -> Training:
     model = model or mlp()
     optimizer = make(model.parameters())
 
     def step(i: int) -> Any:
-        optimizer.zero_grad()
-        x, y = batch()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
+        return learn(model, optimizer)
 
     return training(model, step, optimizer if told else None)
 
@@ -250,11 +255,7 @@ def twice() -> Training:
 
     def step(i: int) -> Any:
         for _ in range(2):
-            optimizer.zero_grad()
-            x, y = batch()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            optimizer.step()
+            loss = learn(model, optimizer)
         return loss
 
     return training(model, step, optimizer)
@@ -269,13 +270,7 @@ def switched() -> Training:
     )
 
     def step(i: int) -> Any:
-        optimizer = first if i < 4 else second
-        optimizer.zero_grad()
-        x, y = batch()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
+        return learn(model, first if i < 4 else second)
 
     return training(model, step, first)
 
@@ -291,11 +286,7 @@ def ema_swapped() -> Training:
             p.data, s.data = s.data, p.data
 
     def step(i: int) -> Any:
-        optimizer.zero_grad()
-        x, y = batch()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
+        loss = learn(model, optimizer)
         with torch.no_grad():
             for p, s in zip(model.parameters(), slow, strict=True):
                 s.lerp_(p, 0.1)
