@@ -1,0 +1,1 @@
+"""Scripts that measure; ``benchmarks.faults`` is a package of its own."""

@@ -1,0 +1,56 @@
+"""Run a set of cases and print what an observer made of it.
+
+    python -m benchmarks.faults [--set design] [--quick] [--only GLOB] [--jobs 2]
+                                [--observer shiftwatch] [--results FOLDER] [--score] [--markdown FILE]
+
+Called from the root of the repository. Rows go to ``benchmarks/results/faults``, one file for each set
+and observer; a case that is there is not run again, so a run that was stopped goes on. After a change of the
+observer, remove its file. ``--quick`` runs some cases of every kind, in about two minutes. ``--score`` runs
+nothing and prints the tables of what is there. The test set is for the end: look at it once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from benchmarks.faults.cases import SETS, cases, quick
+from benchmarks.faults.observers import OBSERVERS
+from benchmarks.faults.runs import load, run_all
+from benchmarks.faults.score import tables
+
+RESULTS = Path(__file__).parent.parent / "results" / "faults"
+
+
+def main() -> None:
+    """Run what is missing, print the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.faults", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--set", choices=SETS, default="design", dest="group")
+    parser.add_argument("--quick", action="store_true", help="some cases of every kind")
+    parser.add_argument("--only", default="*", help="cases whose key matches this pattern")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--observer", choices=OBSERVERS, default="shiftwatch")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the rows")
+    parser.add_argument("--score", action="store_true", help="run nothing")
+    parser.add_argument("--markdown", type=Path, help="file to write the tables to")
+    given = parser.parse_args()
+    chosen = (quick if given.quick else cases)(given.group)
+    chosen = [case for case in chosen if fnmatchcase(case.key, given.only)]
+    path = given.results / f"{given.group}-{given.observer}.jsonl"
+    if given.score:
+        there = load(path)
+        rows = {case.key: there[case.key] for case in chosen if case.key in there}
+    else:
+        rows = run_all(chosen, path, jobs=given.jobs, observer=given.observer)
+    found = tables(list(rows.values()))
+    print("\n\n".join(table.text() for table in found))
+    if given.markdown is not None:
+        given.markdown.write_text("\n\n".join(table.markdown() for table in found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

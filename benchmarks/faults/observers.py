@@ -1,0 +1,42 @@
+"""Those that look on. Another monitor takes part by a function of the same form."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.faults.training import Attach
+from shiftwatch.integrations.torch import watch
+from shiftwatch.records import to_plain
+
+#: What of an alert is kept.
+FIELDS = ("step", "detected", "kind", "layer", "tensor", "severity", "origin", "incident", "metric")
+
+
+class Shiftwatch:
+    """Ours, with its defaults; strict, so that an error of its own is seen as one."""
+
+    def __init__(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        logging.getLogger("shiftwatch").setLevel(logging.CRITICAL)
+        self.monitor = watch(model, optimizer=list(optimizers), run=False, strict=True)
+
+    def after_step(self, loss: Tensor) -> None:
+        """One step, with its loss."""
+        self.monitor.step(loss=loss)
+
+    def close(self) -> list[dict[str, Any]]:
+        """Warnings and criticals."""
+        self.monitor.close()
+        plain = [to_plain(alert) for alert in self.monitor.alerts]
+        numbers = ("value", "limit")
+        return [
+            {k: a[k] for k in FIELDS} | {k: float(f"{a[k]:.4g}") for k in numbers} for a in plain
+        ]
+
+
+#: Every observer by its name.
+OBSERVERS: dict[str, Attach] = {"shiftwatch": Shiftwatch}

@@ -1,0 +1,101 @@
+"""Did the fault do anything? Its run beside the same run without it.
+
+A mutant that nobody can tell from the original is no fault: weights times five before a batch
+norm change nothing. So each faulty run is compared with its twin, the same to the last bit until
+the fault strikes; and the difference with the differences between the twin and its siblings, which
+from the same step on drew other batches, as healthy runs do. DeepCrime (Humbatova et al. 2021)
+asks likewise whether a mutant differs significantly from clean runs; there by their final accuracy.
+
+A fault is killed if the loss or the model's function leaves the twin's by more than a material
+size and by twice as much as any sibling's. The observer has no say in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.faults.training import Trace
+
+#: Losses are compared as means of so many steps.
+BLOCK = 8
+
+#: Steps after the fault at which the model's outputs are compared; and at the end.
+AFTER = (0, 7, 31)
+
+#: Material: a loss half as large again, or two thirds; an output off by a fifth of its spread.
+LOSS, OUTPUT = float(np.log(1.5)), 0.2
+
+#: How many times the largest difference among healthy runs a fault must differ.
+BEYOND = 2.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a fault did.
+
+    Args:
+        killed: whether anybody could tell.
+        why: ``"nonfinite"``, ``"loss"``, ``"output"``, or ``""`` for an equivalent mutant.
+        loss: largest |log ratio| to the twin's mean losses; infinite where not finite.
+        output: largest distance of outputs, in deviations of the twin's.
+    """
+
+    killed: bool
+    why: str
+    loss: float
+    output: float
+
+
+def probes(strikes: int, steps: int) -> list[int]:
+    """Steps after which outputs are compared."""
+    return sorted({min(strikes + k, steps - 1) for k in AFTER} | {steps - 1})
+
+
+def judge(faulty: Trace, twin: Trace, siblings: Sequence[Trace], strikes: int) -> Verdict:
+    """Compare a faulty run with its twin, beyond the spread of the twin's siblings.
+
+    Args:
+        siblings: at least one, as the twin until ``strikes``.
+    """
+    loss = loss_distance(faulty, twin, strikes)
+    output = output_distance(faulty, twin)
+    if not (np.isfinite(loss) and np.isfinite(output)):
+        return Verdict(True, "nonfinite", loss, output)
+    spread = max(loss_distance(s, twin, strikes) for s in siblings)
+    if loss > max(LOSS, BEYOND * spread):
+        return Verdict(True, "loss", loss, output)
+    spread = max(output_distance(s, twin) for s in siblings)
+    if output > max(OUTPUT, BEYOND * spread):
+        return Verdict(True, "output", loss, output)
+    return Verdict(False, "", loss, output)
+
+
+def loss_distance(run: Trace, twin: Trace, strikes: int) -> float:
+    """Largest |log ratio| of mean losses over blocks of steps; infinite where not finite."""
+    ours, theirs = (_blocks(trace.losses[strikes:]) for trace in (run, twin))
+    if not np.isfinite(ours).all():
+        return float("inf")
+    return float(np.abs(np.log((ours + 1e-3) / (theirs + 1e-3))).max())
+
+
+def output_distance(run: Trace, twin: Trace) -> float:
+    """Largest root mean square of the difference, in deviations of the twin's outputs."""
+    found = [0.0]
+    for step, theirs in twin.outputs.items():
+        ours = run.outputs[step]
+        if not np.isfinite(ours).all():
+            return float("inf")
+        spread = max(float(theirs.std()), 1e-9)
+        found.append(float(np.sqrt(np.mean((ours - theirs) ** 2))) / spread)
+    return max(found)
+
+
+def _blocks(losses: np.ndarray) -> np.ndarray:
+    """Means of so many steps, the last block what is left."""
+    starts = np.arange(0, len(losses), BLOCK)
+    with np.errstate(over="ignore"):
+        sums = np.add.reduceat(losses, starts)
+    return sums / np.diff(np.append(starts, len(losses)))
