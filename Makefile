@@ -58,6 +58,7 @@ benchmarks: $(VENV)/.dev  ## a short run of every benchmark; figures to keep tak
 	$(BIN)/python benchmarks/parts.py --warm 64 --steps 64 --results $(VENV)/parts.json
 	$(BIN)/python benchmarks/gpu.py --quick --blocks 2 --compile off
 	$(BIN)/python benchmarks/soak.py --steps 1000
+	$(BIN)/python -m benchmarks.faults --quick --jobs $(WORKERS)
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(VENV)-core build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -5,8 +5,8 @@
 
 Called from the root of the repository. Rows go to ``benchmarks/results/faults``, one file for each set
 and observer; a case that is there is not run again, so a run that was stopped goes on. After a change of the
-observer, remove its file. ``--quick`` runs some cases of every kind, in about two minutes. ``--score`` runs
-nothing and prints the tables of what is there. The test set is for the end: look at it once.
+observer, remove its file. ``--quick`` runs some cases of every kind, in about two minutes, and keeps rows
+only in a folder named by ``--results``. ``--score`` runs nothing and prints the tables of what is there. The test set is for the end: look at it once.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import argparse
 import os
 from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from benchmarks.faults.cases import SETS, cases, quick
+from benchmarks.faults.cases import SETS, Case, cases, quick
 from benchmarks.faults.observers import OBSERVERS
-from benchmarks.faults.runs import load, run_all
+from benchmarks.faults.runs import Row, load, run_all
 from benchmarks.faults.score import tables
 
 RESULTS = Path(__file__).parent.parent / "results" / "faults"
@@ -34,22 +35,27 @@ def main() -> None:
     parser.add_argument("--only", default="*", help="cases whose key matches this pattern")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--observer", choices=OBSERVERS, default="shiftwatch")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the rows")
+    parser.add_argument("--results", type=Path, help="folder of the rows")
     parser.add_argument("--score", action="store_true", help="run nothing")
     parser.add_argument("--markdown", type=Path, help="file to write the tables to")
     given = parser.parse_args()
     chosen = (quick if given.quick else cases)(given.group)
     chosen = [case for case in chosen if fnmatchcase(case.key, given.only)]
-    path = given.results / f"{given.group}-{given.observer}.jsonl"
-    if given.score:
-        there = load(path)
-        rows = {case.key: there[case.key] for case in chosen if case.key in there}
-    else:
-        rows = run_all(chosen, path, jobs=given.jobs, observer=given.observer)
+    with TemporaryDirectory() as fleeting:
+        folder = given.results or (Path(fleeting) if given.quick else RESULTS)
+        rows = _rows(given, chosen, folder / f"{given.group}-{given.observer}.jsonl")
     found = tables(list(rows.values()))
     print("\n\n".join(table.text() for table in found))
     if given.markdown is not None:
         given.markdown.write_text("\n\n".join(table.markdown() for table in found) + "\n")
+
+
+def _rows(given: argparse.Namespace, chosen: list[Case], path: Path) -> dict[str, Row]:
+    """Rows of the chosen cases: those that are there, or all."""
+    if given.score:
+        there = load(path)
+        return {case.key: there[case.key] for case in chosen if case.key in there}
+    return run_all(chosen, path, jobs=given.jobs, observer=given.observer)
 
 
 if __name__ == "__main__":

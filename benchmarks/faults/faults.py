@@ -521,7 +521,7 @@ FAULTS = (
     Fault("F34d", "input + 3", DATA, INPUT, inputs(lambda x, t: x + 3), "batch", fits=given),
     Fault("F34e", "pixels in another order", DATA, INPUT, inputs(permuted_pixels), "batch", fits=given),
     Fault("F34f", "noise on the input", DATA, INPUT, inputs(noise), "batch", fits=given),
-    Fault("F34g", "input grows slowly", DATA, INPUT, inputs(lambda x, t: x * (1 + 0.05 * t.since)), "batch", sudden=False, fits=given),
+    Fault("F34g", "input grows slowly", DATA, INPUT, inputs(lambda x, t: x * (1 + 0.05 * (t.since + 1))), "batch", sudden=False, fits=given),
     Fault("F35", "all samples alike", DATA, INPUT, inputs(lambda x, t: x[:1].expand_as(x).clone()), "batch", fits=lambda n: n.family != "gan"),
     Fault("F35b", "input zero", DATA, INPUT, inputs(lambda x, t: torch.zeros_like(x)), "batch", fits=given),
     Fault("F35c", "one symbol only", DATA, INPUT, inputs(one_symbol), "batch", fits=lambda n: n.task.name == "text"),

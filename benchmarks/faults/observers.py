@@ -21,7 +21,7 @@ class Shiftwatch:
     """Ours, with its defaults; strict, so that an error of its own is seen as one."""
 
     def __init__(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        logging.getLogger("shiftwatch").setLevel(logging.CRITICAL)
+        logging.getLogger("shiftwatch").setLevel(logging.CRITICAL + 1)
         self.monitor = watch(model, optimizer=list(optimizers), run=False, strict=True)
 
     def after_step(self, loss: Tensor) -> None:

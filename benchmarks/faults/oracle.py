@@ -57,40 +57,45 @@ def probes(strikes: int, steps: int) -> list[int]:
 def judge(faulty: Trace, twin: Trace, siblings: Sequence[Trace], strikes: int) -> Verdict:
     """Compare a faulty run with its twin, beyond the spread of the twin's siblings.
 
+    That spread grows with time, so it is taken up to each moment: what is material at once may be
+    no surprise a hundred steps later.
+
     Args:
         siblings: at least one, as the twin until ``strikes``.
     """
-    loss = loss_distance(faulty, twin, strikes)
-    output = output_distance(faulty, twin)
-    if not (np.isfinite(loss) and np.isfinite(output)):
-        return Verdict(True, "nonfinite", loss, output)
-    spread = max(loss_distance(s, twin, strikes) for s in siblings)
-    if loss > max(LOSS, BEYOND * spread):
-        return Verdict(True, "loss", loss, output)
-    spread = max(output_distance(s, twin) for s in siblings)
-    if output > max(OUTPUT, BEYOND * spread):
-        return Verdict(True, "output", loss, output)
-    return Verdict(False, "", loss, output)
+    loss, output = loss_distance(faulty, twin, strikes), output_distance(faulty, twin)
+    highest = float(loss.max()), float(output.max())
+    if not np.isfinite(highest).all():
+        return Verdict(True, "nonfinite", *highest)
+    if _beyond(loss, [loss_distance(s, twin, strikes) for s in siblings], LOSS):
+        return Verdict(True, "loss", *highest)
+    if _beyond(output, [output_distance(s, twin) for s in siblings], OUTPUT):
+        return Verdict(True, "output", *highest)
+    return Verdict(False, "", *highest)
 
 
-def loss_distance(run: Trace, twin: Trace, strikes: int) -> float:
-    """Largest |log ratio| of mean losses over blocks of steps; infinite where not finite."""
+def _beyond(distance: np.ndarray, spread: Sequence[np.ndarray], material: float) -> bool:
+    """Whether a distance is material, and larger than any sibling's until then, at any moment."""
+    usual = np.maximum.accumulate(np.max(spread, axis=0))
+    return bool((distance > np.maximum(material, BEYOND * usual)).any())
+
+
+def loss_distance(run: Trace, twin: Trace, strikes: int) -> np.ndarray:
+    """|log ratio| of mean losses, float64[blocks since the fault]; infinite where not finite."""
     ours, theirs = (_blocks(trace.losses[strikes:]) for trace in (run, twin))
-    if not np.isfinite(ours).all():
-        return float("inf")
-    return float(np.abs(np.log((ours + 1e-3) / (theirs + 1e-3))).max())
+    with np.errstate(invalid="ignore"):
+        found = np.abs(np.log((ours + 1e-3) / (theirs + 1e-3)))
+    return np.where(np.isfinite(found), found, np.inf)
 
 
-def output_distance(run: Trace, twin: Trace) -> float:
-    """Largest root mean square of the difference, in deviations of the twin's outputs."""
-    found = [0.0]
-    for step, theirs in twin.outputs.items():
-        ours = run.outputs[step]
-        if not np.isfinite(ours).all():
-            return float("inf")
-        spread = max(float(theirs.std()), 1e-9)
-        found.append(float(np.sqrt(np.mean((ours - theirs) ** 2))) / spread)
-    return max(found)
+def output_distance(run: Trace, twin: Trace) -> np.ndarray:
+    """Root mean square of the difference over the deviation of the twin's, float64[moments]."""
+    found = []
+    for step, theirs in sorted(twin.outputs.items()):
+        with np.errstate(over="ignore", invalid="ignore"):
+            apart = float(np.sqrt(np.mean((run.outputs[step] - theirs) ** 2)))
+        found.append(apart / max(float(theirs.std()), 1e-9) if np.isfinite(apart) else np.inf)
+    return np.array(found)
 
 
 def _blocks(losses: np.ndarray) -> np.ndarray:

@@ -1,0 +1,329 @@
+"""The fault benchmark does what it says: disjoint sets, real faults, a fair oracle, exact intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from benchmarks.faults import faults, healthy, layers, oracle, runs, score
+from benchmarks.faults.cases import SEEDS, SETS, Case, cases, quick
+from benchmarks.faults.faults import FAULTS, INPUT, Fault
+from benchmarks.faults.healthy import SITUATIONS, Situation
+from benchmarks.faults.intervals import clopper_pearson
+from benchmarks.faults.networks import BY_NAME, NETWORKS, Network, skeleton
+from benchmarks.faults.observers import OBSERVERS
+from benchmarks.faults.training import Action, Plan, Trace, Training, train
+
+DENSE = BY_NAME["dense relu"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Nets this small only lose by sharing their work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def everything() -> list[Network]:
+    return list(chain.from_iterable(NETWORKS.values()))
+
+
+# The sets.
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(SETS, 2)))
+def test_no_two_sets_share_a_seed_or_an_architecture(one: str, other: str) -> None:
+    """By name, and by what the models are made of."""
+    assert not {n.name for n in NETWORKS[one]} & {n.name for n in NETWORKS[other]}
+    assert not {str(skeleton(n)) for n in NETWORKS[one]} & {
+        str(skeleton(n)) for n in NETWORKS[other]
+    }
+    assert not set(SEEDS[one]) & set(SEEDS[other])
+    assert not {c.seed for c in cases(one)} & {c.seed for c in cases(other)}
+
+
+def test_the_list_of_cases_is_the_same_at_every_call() -> None:
+    """Also where models were built anew."""
+    before = {group: cases(group) for group in SETS}
+    skeleton.cache_clear()
+    assert {group: cases(group) for group in SETS} == before
+    keys = [c.key for c in chain.from_iterable(before.values())]
+    assert len(keys) == len(set(keys)) <= 3000
+
+
+def test_every_set_has_every_fault_every_situation_and_runs_of_long_windows() -> None:
+    """Where a fault fits no network of a set, that is a hole to know about."""
+    for group in SETS:
+        found = cases(group)
+        assert {c.code for c in found} == {f.code for f in FAULTS} | {s.code for s in SITUATIONS}
+        assert {c.network for c in found} == {n.name for n in NETWORKS[group]}
+        assert any(c.steps > 1024 and c.strikes is None for c in found)
+        assert any(c.steps > 1024 and c.strikes is not None for c in found)
+
+
+def test_the_quick_cases_are_some_of_all_kinds() -> None:
+    """Healthy and faulty, of most families."""
+    some = quick("design")
+    assert set(some) <= set(cases("design"))
+    assert 20 < sum(c.strikes is None for c in some) < len(some) - 20
+
+
+# The faults.
+
+
+def fitting(what: Fault | Situation) -> Network:
+    """The first network that it fits."""
+    networks = (n for n in everything() if what.fits(n))
+    if isinstance(what, Situation):
+        return next(networks)
+    return next(n for n in networks if what.layer(skeleton(n), 0.5) is not None)
+
+
+def snapshot(training: Training) -> dict[str, Any]:
+    """All that a fault may change, by where it is."""
+    found: dict[str, Any] = {"x": training.x.numpy().tobytes(), "y": training.y.numpy().tobytes()}
+    found["rows"] = None if training.rows is None else training.rows.tobytes()
+    found["optimizer"] = [
+        ({k: v for k, v in g.items() if k != "params"}, list(map(id, g["params"])))
+        for g in training.groups
+    ]
+    found["state"] = [len(o.state) for o in training.optimizers]
+    found["memory"] = sorted(training.memory)
+    names = ("parts", "enlarged", "clip", "cleared", "applied", "lower", "loss")
+    found["training"] = [getattr(training, name) for name in names]
+    for name, module in training.model.named_modules():
+        own = dict(module.named_parameters(recurse=False)) | dict(
+            module.named_buffers(recurse=False)
+        )
+        grads = [getattr(v, "grad", None) for v in own.values()]
+        options = {k: v for k, v in vars(module).items() if isinstance(v, (int, float, bool))}
+        found[f"layer {name}"] = (
+            [v.detach().numpy().tobytes() for v in own.values()],
+            [None if g is None else g.numpy().tobytes() for g in grads],
+            options,
+            vars(module).get("forward"),
+        )
+    return found
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.code)
+def test_a_fault_changes_what_it_says_and_nothing_else(fault: Fault) -> None:
+    """A layer's fault that layer, or its place in the optimizer; a fault of the data the batch."""
+    network, seen = fitting(fault), list[dict[str, Any]]()
+    layer = fault.layer(skeleton(network), 0.5)
+    assert layer is not None
+    strikes = 0 if fault.moment == "start" else 2
+
+    def look(training: Training) -> None:
+        if training.step == strikes:
+            seen.append(snapshot(training))
+
+    actions = [Action(fault.when, look), fault.action(layer), Action(fault.when, look)]
+    train(Plan(network, seed=1, steps=strikes + 1, size=12), actions, strikes=strikes)
+    changed = {key for key in seen[0] if seen[0][key] != seen[1][key]}
+    assert changed
+    if fault.where == INPUT:
+        assert changed <= {"x", "y", "rows"}
+    elif layer:
+        mine = {key for key in seen[0] if key.startswith(f"layer {layer}")}
+        assert changed <= {*mine, "optimizer", "memory"}
+    if fault.where not in ("", INPUT):
+        assert fault.origin(skeleton(network), layer) in layers.leaves(skeleton(network))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.code)
+def test_a_run_with_a_fault_is_its_twin_until_it_strikes(fault: Fault) -> None:
+    """To the last bit, so that whatever differs later is the fault's doing."""
+    network = fitting(fault)
+    layer = fault.layer(skeleton(network), 0.5)
+    assert layer is not None
+    plan, strikes = Plan(network, seed=1, steps=4, size=8), 3
+    bad = train(
+        plan,
+        [replace(fault, when="begin" if fault.when == "start" else fault.when).action(layer)],
+        strikes=strikes,
+    )
+    good = train(plan)
+    assert np.array_equal(bad.losses[:strikes], good.losses[:strikes])
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda s: s.code)
+def test_a_healthy_situation_trains(situation: Situation) -> None:
+    """Twelve steps of it, so that what happens half-way happens."""
+    plan = situation.planned(Plan(fitting(situation), seed=1, steps=12, size=8))
+    trace = train(replace(plan, steps=12), situation.actions)
+    assert np.isfinite(trace.losses).all()
+
+
+# The oracle.
+
+
+@pytest.fixture(scope="module")
+def family() -> list[Trace]:
+    """A twin and two siblings."""
+    plan = Plan(DENSE, seed=1, steps=72)
+    moments = oracle.probes(40, 72)
+    return [train(plan, probes=moments, other=o) for o in (None, (40, 1), (40, 2))]
+
+
+@pytest.mark.parametrize(("code", "killed"), [("", False), ("F40e", True), ("F01b", True)])
+def test_the_oracle_tells_faults_from_what_does_nothing(
+    family: list[Trace], code: str, killed: bool
+) -> None:
+    """A fault that does nothing is an equivalent mutant, blatant ones are killed."""
+    actions = []
+    if code:
+        fault = faults.BY_CODE[code]
+        actions = [fault.action(fault.layer(skeleton(DENSE), 0.5) or "")]
+    plan = Plan(DENSE, seed=1, steps=72)
+    run = train(plan, actions, strikes=40, probes=oracle.probes(40, 72))
+    assert oracle.judge(run, family[0], family[1:], 40).killed is killed
+
+
+def test_a_healthy_sibling_is_not_killed(family: list[Trace]) -> None:
+    """Judged by the spread that it is one of."""
+    twin, first, second = family
+    assert not oracle.judge(first, twin, [first, second], 40).killed
+
+
+def test_a_loss_that_is_not_finite_kills(family: list[Trace]) -> None:
+    """Whatever the spread."""
+    losses = family[0].losses.copy()
+    losses[50] = np.nan
+    verdict = oracle.judge(replace(family[0], losses=losses), family[0], family[1:], 40)
+    assert verdict.killed and verdict.why == "nonfinite"
+
+
+# Runs and rows.
+
+
+def test_a_row_tells_what_was_done_and_what_was_found() -> None:
+    """A NaN in the input, with the real observer; the run is the same as without it."""
+    case = Case("design", "dense relu", "F39", seed=1, steps=40, strikes=30)
+    row = runs.run(case, OBSERVERS["shiftwatch"])
+    assert row.get("error") is None
+    assert row["killed"] and row["why"] == "nonfinite" and row["shown"] == 30
+    assert row["same"] and row["origin"] == INPUT
+    assert score.find(row).exact and score.find(row).kind_right
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_an_error_in_a_case_is_a_row() -> None:
+    """Not the end of the benchmark."""
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no such luck")
+
+    row = runs.run(Case("design", "dense relu", "H01", seed=1, steps=4), broken)
+    assert "no such luck" in row["error"]
+
+
+def test_what_is_there_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows with an error are, and the one that a kill cut short."""
+    wanted = [Case("design", "dense relu", "H01", seed=i, steps=4) for i in range(4)]
+    path, asked = tmp_path / "rows.jsonl", list[str]()
+    there = [{"key": wanted[0].key}, {"key": wanted[1].key, "error": "once"}]
+    path.write_text("".join(json.dumps(r) + "\n" for r in there) + '{"key": "' + wanted[2].key)
+
+    def fake(case: Case, attach: Any) -> dict[str, Any]:
+        asked.append(case.key)
+        return {"key": case.key, "new": True}
+
+    monkeypatch.setattr(runs, "run", fake)
+    rows = runs.run_all(wanted, path)
+    assert asked == [c.key for c in wanted[1:]]
+    assert runs.load(path) == rows and "new" not in rows[wanted[0].key]
+    runs.run_all(wanted, path)
+    assert len(asked) == 3
+
+
+# Scores.
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 45), (1, 45), (20, 300), (300, 300), (7, 8)])
+def test_the_interval_is_that_of_scipy(hits: int, trials: int) -> None:
+    """An independent implementation of the exact one."""
+    expected = binomtest(hits, trials).proportion_ci(0.95, method="exact")
+    assert clopper_pearson(hits, trials) == pytest.approx((expected.low, expected.high), abs=1e-7)
+
+
+def test_of_no_trials_nothing_is_known() -> None:
+    """And more hits than trials are an error."""
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="3 of 2"):
+        clopper_pearson(3, 2)
+
+
+def alert(detected: int, kind: str, origin: str, incident: int = 1) -> dict[str, Any]:
+    return {
+        "step": detected, "detected": detected, "kind": kind, "layer": origin, "tensor": "output",
+        "severity": "warning", "origin": origin, "incident": incident, "metric": "std",
+        "value": 1.0, "limit": 0.5,
+    }  # fmt: skip
+
+
+def faulty(*alerts: dict[str, Any], code: str = "F40c") -> dict[str, Any]:
+    return {
+        "key": "design/one", "code": code, "network": "dense relu", "strikes": 100, "origin": "3",
+        "near": ["2", "4"], "alerts": list(alerts), "killed": True, "why": "loss", "loss": 2.0,
+        "output": 1.0, "shown": 104, "same": True,
+    }  # fmt: skip
+
+
+def test_the_first_incident_after_the_fault_is_judged() -> None:
+    """By all its kinds, and by its origin; one from before the fault is a false alarm."""
+    found = score.find(
+        faulty(alert(50, "dead", "1"), alert(102, "dead", "4", 2), alert(103, "corruption", "4", 2))
+    )
+    assert found.early and found.delay == 2 and found.lead == 2
+    assert found.kinds == ("dead", "corruption") and found.kind_right
+    assert (found.exact, found.adjacent) == (False, True)
+
+
+def test_a_miss_is_a_miss() -> None:
+    """Also where the only alarm came too early."""
+    assert score.find(faulty()).detected is None
+    assert score.find(faulty(alert(99, "dead", "3"))).detected is None
+
+
+def test_the_loss_shows_a_fault_that_its_twin_does_not_show() -> None:
+    """At twice the running median; where both jump, it is the batch."""
+    calm = np.ones(80)
+    batch = calm.copy()
+    batch[60] = 5.0
+    bad = batch.copy()
+    bad[63:] = 2.5
+    assert runs.shown(bad, batch, 50) == 63
+    assert runs.shown(batch, batch, 50) is None
+    bad[61] = np.nan
+    assert runs.shown(bad, batch, 50) == 61
+
+
+def test_tables_are_drawn_as_text_and_as_markdown() -> None:
+    """Weak spots are named by case."""
+    quiet = {
+        "key": "h",
+        "code": "H01",
+        "network": "dense relu",
+        "strikes": None,
+        "alerts": [],
+        "first": 2.0,
+        "last": 0.1,
+    }
+    loud = {**quiet, "key": "h2", "alerts": [alert(7, "dead", "3")]}
+    found = {t.title: t for t in score.tables([quiet, loud, faulty()])}
+    assert "1/2 = 50.0%" in found["Overview"].text()
+    assert "missed" in found["Weak spots"].text()
+    assert found["Healthy situations"].markdown().count("|---") == 4
+    assert healthy.BY_CODE["H01"].name in found["Healthy situations"].markdown()
