@@ -275,9 +275,10 @@ def alert(detected: int, kind: str, origin: str, incident: int = 1) -> dict[str,
 
 def faulty(*alerts: dict[str, Any], code: str = "F40c") -> dict[str, Any]:
     return {
-        "key": "design/one", "code": code, "network": "dense relu", "strikes": 100, "origin": "3",
+        "key": "design/one", "code": code, "strikes": 100, "origin": "3",
         "near": ["2", "4"], "alerts": list(alerts), "killed": True, "why": "loss", "loss": 2.0,
-        "output": 1.0, "shown": 104, "same": True,
+        "output": 1.0, "shown": 104, "same": True, "network": "dense relu", "seed": 1, "steps": 240,
+        "sibling_killed": False,
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Healthy but tricky: what people do to a training on purpose, and what must raise nothing.
 
-Codes are those of a list of forty such situations; a letter tells apart several of one kind. Left
+Codes up to H40 are those of a list of such situations; a letter tells apart several of one kind. Left
 out are those that one process on a CPU cannot show (several ranks, a compiler, reinforcement
 learning) and a new task with other inputs, which is to be reported: the data did change.
 """

@@ -90,6 +90,8 @@ def _faulty(case: Case, attach: Attach) -> Row:
         "why": verdict.why,
         "loss": _short(verdict.loss),
         "output": _short(verdict.output),
+        # Of the oracle itself: would it call a healthy run broken?
+        "sibling_killed": oracle.judge(siblings[0], twin, siblings[1:], case.strikes).killed,
         "shown": shown(watched.losses, twin.losses, case.strikes),
         "same": bool(np.array_equal(watched.losses, bare.losses, equal_nan=True)),
         "losses": [_short(x) for x in watched.losses[max(0, case.strikes - BEFORE) :]],

@@ -148,6 +148,7 @@ def _overview(calm: Sequence[Row], struck: Sequence[Row]) -> Table:
         ("healthy runs that did not learn", str(sum(not learned(r) for r in calm))),
         ("faults killed", share(len(killed), len(struck))),
         ("killed faults found", share(len(caught), len(killed))),
+        ("of those that edit no weight", _without_edits(killed)),
         ("alarm before the fault", share(sum(find(r).early for r in struck), len(struck))),
         ("kind right, of those found", share(sum(f.kind_right for f in caught), len(caught))),
         ("origin exact", share(sum(bool(f.exact) for f in placed), len(placed))),
@@ -158,9 +159,22 @@ def _overview(calm: Sequence[Row], struck: Sequence[Row]) -> Table:
         ("lead over the loss in steps, quartiles", quartiles([f.lead for f in caught if math.isfinite(f.lead)])),
         ("found before or with the loss", share(sum(f.lead >= 0 for f in caught), len(caught))),
         ("found, never shown by the loss", share(sum(math.isinf(f.lead) for f in caught), len(caught))),
+        ("healthy siblings that the oracle would kill", _oracle(struck)),
         ("watched run not the same as without", str(sum(not row["same"] for row in struck))),
     ]  # fmt: skip
     return Table("Overview", ("what", "how much"), lines)
+
+
+def _without_edits(killed: Sequence[Row]) -> str:
+    """An edited weight is plain to see for who compares weights; these are not."""
+    rest = [row for row in killed if "corruption" not in faults.BY_CODE[row["code"]].kinds]
+    return share(sum(find(row).detected is not None for row in rest), len(rest))
+
+
+def _oracle(struck: Sequence[Row]) -> str:
+    """One judgement for each twin."""
+    twins = _by(struck, lambda row: (row["network"], row["seed"], row["steps"], row["strikes"]))
+    return share(sum(rows[0]["sibling_killed"] for rows in twins.values()), len(twins))
 
 
 def learned(row: Row) -> bool:
