@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.faults import faults, healthy, layers, oracle
+from benchmarks.faults import faults, habits, healthy, layers, oracle
 from benchmarks.faults.cases import Case
 from benchmarks.faults.networks import skeleton
 from benchmarks.faults.observers import OBSERVERS
@@ -75,7 +75,7 @@ def _faulty(case: Case, attach: Attach) -> Row:
     origin = fault.origin(model, layer)
     actions = [fault.action(layer)]
     if fault.evaluated:
-        actions.append(healthy.every(20, healthy.evaluate))
+        actions.append(habits.every(20, habits.evaluate))
     watched = train(case.plan, actions, strikes=case.strikes, attach=attach)
     moments = oracle.probes(case.strikes, case.steps)
     bare = train(case.plan, actions, strikes=case.strikes, probes=moments)
