@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, combinations
@@ -225,8 +226,29 @@ def test_an_error_in_a_case_is_a_row() -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError("no such luck")
 
+    level = logging.getLogger("shiftwatch").level
     row = runs.run(Case("design", "dense relu", "H01", seed=1, steps=4), broken)
     assert "no such luck" in row["error"]
+    assert logging.getLogger("shiftwatch").level == level
+
+
+def test_a_watched_training_is_silent_and_the_logger_as_before() -> None:
+    """Others in the same process want to hear from it."""
+    logger, heard = logging.getLogger("shiftwatch"), list[bool]()
+    level = logger.level
+
+    class Listener:
+        def __init__(self, *_: Any) -> None:
+            heard.append(logger.isEnabledFor(logging.CRITICAL))
+
+        def after_step(self, loss: torch.Tensor) -> None: ...
+
+        def close(self) -> list[dict[str, Any]]:
+            return []
+
+    runs.run(Case("design", "dense relu", "H01", seed=1, steps=2), Listener)
+    assert heard == [False]
+    assert logger.level == level and logger.isEnabledFor(logging.CRITICAL)
 
 
 def test_what_is_there_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

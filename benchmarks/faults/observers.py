@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,11 +18,22 @@ from shiftwatch.records import to_plain
 FIELDS = ("step", "detected", "kind", "layer", "tensor", "severity", "origin", "incident", "metric")
 
 
+@contextmanager
+def silence(name: str = "shiftwatch") -> Iterator[None]:
+    """Nothing is logged under this name meanwhile; its level is as before afterwards, come what may."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 class Shiftwatch:
     """Ours, with its defaults; strict, so that an error of its own is seen as one."""
 
     def __init__(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        logging.getLogger("shiftwatch").setLevel(logging.CRITICAL + 1)
         self.monitor = watch(model, optimizer=list(optimizers), run=False, strict=True)
 
     def after_step(self, loss: Tensor) -> None:

@@ -23,7 +23,7 @@ import torch
 from benchmarks.faults import faults, habits, healthy, layers, oracle
 from benchmarks.faults.cases import Case
 from benchmarks.faults.networks import skeleton
-from benchmarks.faults.observers import OBSERVERS
+from benchmarks.faults.observers import OBSERVERS, silence
 from benchmarks.faults.training import Attach, Trace, train
 
 Row = dict[str, Any]
@@ -48,7 +48,8 @@ def run(case: Case, attach: Attach) -> Row:
         "strikes": case.strikes,
     }
     try:
-        row |= _healthy(case, attach) if case.strikes is None else _faulty(case, attach)
+        with silence():
+            row |= _healthy(case, attach) if case.strikes is None else _faulty(case, attach)
     except Exception:
         row["error"] = traceback.format_exc(limit=-4)
     row["seconds"] = round(time.perf_counter() - began, 2)
