@@ -209,15 +209,57 @@ def test_a_loss_that_is_not_finite_kills(family: list[Trace]) -> None:
 # Runs and rows.
 
 
-def test_a_row_tells_what_was_done_and_what_was_found() -> None:
-    """A NaN in the input, with the real observer; the run is the same as without it."""
-    case = Case("design", "dense relu", "F39", seed=1, steps=40, strikes=30)
-    row = runs.run(case, OBSERVERS["shiftwatch"])
+NAN = Case("design", "dense relu", "F39", seed=1, steps=40, strikes=30)
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A NaN in the input, as the oracle has it and as the real observer."""
+    return runs.judge(NAN), runs.watch(NAN, OBSERVERS["shiftwatch"])
+
+
+def test_the_oracle_tells_what_was_done_and_the_observer_what_it_found(
+    rows: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    """Joined they can be scored, and the watched run is the same as the one without."""
+    verdict, watched = rows
+    row = runs.join([NAN], {NAN.key: verdict}, {NAN.key: watched})[NAN.key]
     assert row.get("error") is None
     assert row["killed"] and row["why"] == "nonfinite" and row["shown"] == 30
     assert row["same"] and row["origin"] == INPUT
     assert score.find(row).exact and score.find(row).kind_right
     assert json.loads(json.dumps(row)) == row
+
+
+def test_an_observer_has_no_say_in_the_verdict(
+    rows: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    """So that another one costs its watched runs alone."""
+    verdict, watched = rows
+    assert "alerts" not in verdict and not {"killed", "shown", "origin"} & set(watched)
+
+
+def test_rows_without_their_other_half_are_not_joined(
+    rows: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    """And an error of either is one of the case; a healthy run needs no oracle."""
+    verdict, watched = rows
+    calm = Case("design", "dense relu", "H01", seed=1, steps=4)
+    assert runs.join([NAN, calm], {}, {NAN.key: watched}) == {}
+    assert runs.join([NAN], {NAN.key: verdict}, {}) == {}
+    broken = {**verdict, "error": "once"}
+    assert runs.join([NAN], {NAN.key: broken}, {NAN.key: watched})[NAN.key]["error"] == "once"
+    assert runs.join([calm], {}, {calm.key: {"key": calm.key}}) == {calm.key: {"key": calm.key}}
+
+
+def test_a_digest_is_that_of_the_losses_to_the_last_bit() -> None:
+    """But one NaN is as good as another."""
+    losses = np.array([1.0, 2.0, np.nan])
+    other = losses.copy()
+    other[2] = -other[2]
+    assert runs.digest(losses) == runs.digest(other)
+    other[1] = np.nextafter(2.0, 3.0)
+    assert runs.digest(losses) != runs.digest(other)
 
 
 def test_an_error_in_a_case_is_a_row() -> None:
@@ -227,7 +269,7 @@ def test_an_error_in_a_case_is_a_row() -> None:
         raise RuntimeError("no such luck")
 
     level = logging.getLogger("shiftwatch").level
-    row = runs.run(Case("design", "dense relu", "H01", seed=1, steps=4), broken)
+    row = runs.watch(Case("design", "dense relu", "H01", seed=1, steps=4), broken)
     assert "no such luck" in row["error"]
     assert logging.getLogger("shiftwatch").level == level
 
@@ -246,7 +288,7 @@ def test_a_watched_training_is_silent_and_the_logger_as_before() -> None:
         def close(self) -> list[dict[str, Any]]:
             return []
 
-    runs.run(Case("design", "dense relu", "H01", seed=1, steps=2), Listener)
+    assert "error" not in runs.watch(Case("design", "dense relu", "H01", seed=1, steps=2), Listener)
     assert heard == [False]
     assert logger.level == level and logger.isEnabledFor(logging.CRITICAL)
 
@@ -262,11 +304,11 @@ def test_what_is_there_is_not_run_again(tmp_path: Path, monkeypatch: pytest.Monk
         asked.append(case.key)
         return {"key": case.key, "new": True}
 
-    monkeypatch.setattr(runs, "run", fake)
-    rows = runs.run_all(wanted, path)
+    monkeypatch.setattr(runs, "watch", fake)
+    rows = runs.run_all(wanted, path, "shiftwatch")
     assert asked == [c.key for c in wanted[1:]]
     assert runs.load(path) == rows and "new" not in rows[wanted[0].key]
-    runs.run_all(wanted, path)
+    runs.run_all(wanted, path, "shiftwatch")
     assert len(asked) == 3
 
 

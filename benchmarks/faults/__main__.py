@@ -3,10 +3,14 @@
     python -m benchmarks.faults [--set design] [--quick] [--only GLOB] [--jobs 2]
                                 [--observer shiftwatch] [--results FOLDER] [--score] [--markdown FILE]
 
-Called from the root of the repository. Rows go to ``benchmarks/results/faults``, one file for each set
-and observer; a case that is there is not run again, so a run that was stopped goes on. After a change of the
-observer, remove its file. ``--quick`` runs some cases of every kind, in about two minutes, and keeps rows
-only in a folder named by ``--results``. ``--score`` runs nothing and prints the tables of what is there. The test set is for the end: look at it once.
+Called from the root of the repository. Rows go to ``benchmarks/results/faults``: what each fault did
+to ``SET-oracle.jsonl``, what an observer found to ``SET-OBSERVER.jsonl``. A case that is there is not
+run again, so a run that was stopped goes on. After a change of the observer remove its file, after
+one of faults or networks the oracle's too.
+
+``--quick`` runs some cases of every kind, in about two minutes, and keeps rows only in a folder
+named by ``--results``. ``--score`` runs nothing and prints the tables of what is there. The test set
+is for the end: look at it once.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.faults.cases import SETS, Case, cases, quick
 from benchmarks.faults.observers import OBSERVERS
-from benchmarks.faults.runs import Row, load, run_all
+from benchmarks.faults.runs import ORACLE, Row, join, load, run_all
 from benchmarks.faults.score import tables
 
 RESULTS = Path(__file__).parent.parent / "results" / "faults"
@@ -43,19 +47,20 @@ def main() -> None:
     chosen = [case for case in chosen if fnmatchcase(case.key, given.only)]
     with TemporaryDirectory() as fleeting:
         folder = given.results or (Path(fleeting) if given.quick else RESULTS)
-        rows = _rows(given, chosen, folder / f"{given.group}-{given.observer}.jsonl")
+        rows = _rows(given, chosen, folder)
     found = tables(list(rows.values()))
     print("\n\n".join(table.text() for table in found))
     if given.markdown is not None:
         given.markdown.write_text("\n\n".join(table.markdown() for table in found) + "\n")
 
 
-def _rows(given: argparse.Namespace, chosen: list[Case], path: Path) -> dict[str, Row]:
+def _rows(given: argparse.Namespace, chosen: list[Case], folder: Path) -> dict[str, Row]:
     """Rows of the chosen cases: those that are there, or all."""
-    if given.score:
-        there = load(path)
-        return {case.key: there[case.key] for case in chosen if case.key in there}
-    return run_all(chosen, path, jobs=given.jobs, observer=given.observer)
+    found = {}
+    for name in (ORACLE, given.observer):
+        path = folder / f"{given.group}-{name}.jsonl"
+        found[name] = load(path) if given.score else run_all(chosen, path, name, jobs=given.jobs)
+    return join(chosen, found[ORACLE], found[given.observer])
 
 
 if __name__ == "__main__":

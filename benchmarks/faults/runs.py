@@ -1,17 +1,22 @@
 """Run cases in parallel, and keep a row of each in a file of JSON lines.
 
+Two kinds of rows. The oracle's, one for each faulty case, tell what the fault did: they need the
+run without the fault and its siblings, and no observer. An observer's tell what it found in the
+watched run alone, so that a changed observer costs that run and no more. The score joins them.
+
 A case whose row is there is not run again, so that a run that was stopped goes on where it was. A
 row with an error is tried again; of two rows of a case the later one counts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
@@ -24,9 +29,12 @@ from benchmarks.faults import faults, habits, healthy, layers, oracle
 from benchmarks.faults.cases import Case
 from benchmarks.faults.networks import skeleton
 from benchmarks.faults.observers import OBSERVERS, silence
-from benchmarks.faults.training import Attach, Trace, train
+from benchmarks.faults.training import Action, Attach, Trace, train
 
 Row = dict[str, Any]
+
+#: Name of the oracle's rows, beside those of the observers.
+ORACLE = "oracle"
 
 #: Healthy runs beside the twin, from which its spread is taken.
 SIBLINGS = 3
@@ -35,8 +43,18 @@ SIBLINGS = 3
 SHOWN, BEFORE = 2.0, 32
 
 
-def run(case: Case, attach: Attach) -> Row:
-    """One case: what was done, what the observer found, whether the fault did anything."""
+def judge(case: Case) -> Row:
+    """The oracle's row of a faulty case: what was done, and whether it did anything."""
+    return _row(case, lambda: _verdict(case))
+
+
+def watch(case: Case, attach: Attach) -> Row:
+    """An observer's row of any case: what it found."""
+    return _row(case, lambda: _watched(case, attach))
+
+
+def _row(case: Case, run: Callable[[], Row]) -> Row:
+    """What a run gave, or the error that ended it."""
     began = time.perf_counter()
     row: Row = {
         "key": case.key,
@@ -48,55 +66,99 @@ def run(case: Case, attach: Attach) -> Row:
         "strikes": case.strikes,
     }
     try:
-        with silence():
-            row |= _healthy(case, attach) if case.strikes is None else _faulty(case, attach)
+        row |= run()
     except Exception:
         row["error"] = traceback.format_exc(limit=-4)
     row["seconds"] = round(time.perf_counter() - began, 2)
     return row
 
 
-def _healthy(case: Case, attach: Attach) -> Row:
-    """A situation: alerts, and whether it learned, which is to say that it was healthy."""
-    trace = train(case.plan, healthy.BY_CODE[case.code].actions, attach=attach)
+def _watched(case: Case, attach: Attach) -> Row:
+    """Alerts, the losses' digest, and of a healthy run whether it learned."""
+    with silence():
+        if case.strikes is None:
+            trace = train(case.plan, healthy.BY_CODE[case.code].actions, attach=attach)
+        else:
+            actions = _actions(case, _place(case)[0])
+            trace = train(case.plan, actions, strikes=case.strikes, attach=attach)
     first, last = trace.losses[:10].mean(), trace.losses[-20:].mean()
-    return {"alerts": trace.alerts, "first": _short(first), "last": _short(last)}
+    return {
+        "alerts": trace.alerts,
+        "first": _short(first),
+        "last": _short(last),
+        "digest": digest(trace.losses),
+    }
 
 
-def _faulty(case: Case, attach: Attach) -> Row:
-    """A fault: with the observer; again without, for the oracle; and the runs without the fault.
-
-    The two runs with the fault are the same to the last bit if the observer does no harm.
-    """
+def _verdict(case: Case) -> Row:
+    """The run with the fault, unobserved, beside the runs without it."""
     assert case.strikes is not None
-    fault = faults.BY_CODE[case.code]
-    model = skeleton(case.plan.network)
-    layer = fault.layer(model, case.place)
-    assert layer is not None
-    origin = fault.origin(model, layer)
-    actions = [fault.action(layer)]
-    if fault.evaluated:
-        actions.append(habits.every(20, habits.evaluate))
-    watched = train(case.plan, actions, strikes=case.strikes, attach=attach)
+    layer, origin, near = _place(case)
     moments = oracle.probes(case.strikes, case.steps)
-    bare = train(case.plan, actions, strikes=case.strikes, probes=moments)
+    bare = train(case.plan, _actions(case, layer), strikes=case.strikes, probes=moments)
     twin, *siblings = _twins(case.network, case.seed, case.steps, case.strikes)
     verdict = oracle.judge(bare, twin, siblings, case.strikes)
     return {
         "layer": layer,
         "origin": origin,
-        "near": layers.near(model, origin) if origin not in (faults.ANYWHERE, faults.INPUT) else [],
-        "alerts": watched.alerts,
+        "near": near,
         "killed": verdict.killed,
         "why": verdict.why,
         "loss": _short(verdict.loss),
         "output": _short(verdict.output),
         # Of the oracle itself: would it call a healthy run broken?
         "sibling_killed": oracle.judge(siblings[0], twin, siblings[1:], case.strikes).killed,
-        "shown": shown(watched.losses, twin.losses, case.strikes),
-        "same": bool(np.array_equal(watched.losses, bare.losses, equal_nan=True)),
-        "losses": [_short(x) for x in watched.losses[max(0, case.strikes - BEFORE) :]],
+        "shown": shown(bare.losses, twin.losses, case.strikes),
+        "losses": [_short(x) for x in bare.losses[max(0, case.strikes - BEFORE) :]],
+        "digest": digest(bare.losses),
     }
+
+
+def _place(case: Case) -> tuple[str, str, list[str]]:
+    """The module struck, the layer that a monitor should name, and the neighbours of that."""
+    fault = faults.BY_CODE[case.code]
+    model = skeleton(case.plan.network)
+    layer = fault.layer(model, case.place)
+    assert layer is not None
+    origin = fault.origin(model, layer)
+    known = origin not in (faults.ANYWHERE, faults.INPUT)
+    return layer, origin, layers.near(model, origin) if known else []
+
+
+def _actions(case: Case, layer: str) -> list[Action]:
+    """What a fault does, and evaluations where it shows in nothing else."""
+    fault = faults.BY_CODE[case.code]
+    evaluations = [habits.every(20, habits.evaluate)] if fault.evaluated else []
+    return [fault.action(layer), *evaluations]
+
+
+def digest(losses: np.ndarray) -> str:
+    """Sixteen letters that two runs share if all their losses are the same to the last bit.
+
+    One NaN is as good as another.
+    """
+    same = np.where(np.isnan(losses), np.nan, losses)
+    return hashlib.sha256(same.tobytes()).hexdigest()[:16]
+
+
+def join(
+    cases: Sequence[Case], verdicts: Mapping[str, Row], watched: Mapping[str, Row]
+) -> dict[str, Row]:
+    """Rows of the cases that have all they need: what the fault did beside what was found.
+
+    ``same`` tells whether the watched run was the same as the one without an observer, which it is
+    where the observer does no harm.
+    """
+    found = {}
+    for case in cases:
+        row = watched.get(case.key)
+        if row is None or (case.strikes is not None and case.key not in verdicts):
+            continue
+        if case.strikes is not None:
+            verdict = verdicts[case.key]
+            row = {**verdict, **row, "same": row.get("digest") == verdict.get("digest")}
+        found[case.key] = row
+    return found
 
 
 def shown(losses: np.ndarray, twin: np.ndarray, strikes: int) -> int | None:
@@ -140,14 +202,17 @@ def missing(cases: Sequence[Case], rows: dict[str, Row]) -> list[Case]:
     return [c for c in cases if c.key not in rows or "error" in rows[c.key]]
 
 
-def run_all(
-    cases: Sequence[Case], path: Path, *, jobs: int = 1, observer: str = "shiftwatch"
-) -> dict[str, Row]:
+def run_all(cases: Sequence[Case], path: Path, name: str, *, jobs: int = 1) -> dict[str, Row]:
     """Run what is missing, a row at a time into the file.
+
+    Args:
+        name: of an observer, or :data:`ORACLE`, which has rows of faulty cases only.
 
     Returns:
         The rows of these cases, those that were there too.
     """
+    if name == ORACLE:
+        cases = [case for case in cases if case.strikes is not None]
     rows = load(path)
     todo = missing(cases, rows)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,47 +220,47 @@ def run_all(
     with path.open("a") as file:
         if path.stat().st_size and not path.read_text().endswith("\n"):
             file.write("\n")
-        for done, row in enumerate(_rows(todo, jobs, observer), start=1):
+        for done, row in enumerate(_rows(todo, jobs, name), start=1):
             rows[row["key"]] = row
             file.write(json.dumps(row) + "\n")
             file.flush()
-            _say(done, len(todo), time.perf_counter() - began, row)
+            _say(name, done, len(todo), time.perf_counter() - began, row)
     return {case.key: rows[case.key] for case in cases}
 
 
-def _rows(cases: Sequence[Case], jobs: int, observer: str) -> Iterator[Row]:
-    """Rows as they come: cases with a common twin by one process, one after the other."""
-    batches = [list(batch) for _, batch in groupby(cases, _twin_key)]
-    work = partial(_batch, observer=observer)
+def _rows(cases: Sequence[Case], jobs: int, name: str) -> Iterator[Row]:
+    """Rows as they come; the oracle's cases with a common twin by one process, in a row."""
+    batches = [[case] for case in cases]
+    if name == ORACLE:
+        batches = [list(batch) for _, batch in groupby(cases, _twin_key)]
     if jobs == 1:
-        for batch in batches:
-            for case in batch:
-                yield from work([case])
+        for case in cases:
+            yield from _batch([case], name)
         return
     # The longest first, so that no process is left alone with one in the end.
     batches.sort(key=lambda batch: -sum(c.steps for c in batch))
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs) as pool:
-        for rows in pool.imap_unordered(work, batches):
+        for rows in pool.imap_unordered(partial(_batch, name=name), batches):
             yield from rows
 
 
 def _twin_key(case: Case) -> tuple[Any, ...]:
-    if case.strikes is None:
-        return (case.key,)
     return (case.network, case.seed, case.steps, case.strikes)
 
 
-def _batch(cases: Sequence[Case], observer: str) -> list[Row]:
+def _batch(cases: Sequence[Case], name: str) -> list[Row]:
     """Rows of some cases, in this process with one thread."""
     torch.set_num_threads(1)
-    return [run(case, OBSERVERS[observer]) for case in cases]
+    if name == ORACLE:
+        return [judge(case) for case in cases]
+    return [watch(case, OBSERVERS[name]) for case in cases]
 
 
-def _say(done: int, number: int, seconds: float, row: Row) -> None:
+def _say(name: str, done: int, number: int, seconds: float, row: Row) -> None:
     """A line on where it is: overwritten in a terminal, elsewhere every fiftieth."""
     left = seconds / done * (number - done) / 60
-    line = f"{done}/{number} cases, {left:.0f} min left, last {row['key']}"
+    line = f"{name}: {done}/{number} cases, {left:.0f} min left, last {row['key']}"
     if sys.stderr.isatty():
         print(f"\r{line:<100.100}", end="\n" if done == number else "", file=sys.stderr, flush=True)
     elif done % 50 == 0 or done == number or "error" in row:
