@@ -283,7 +283,7 @@ def test_a_watched_training_is_silent_and_the_logger_as_before() -> None:
         def __init__(self, *_: Any) -> None:
             heard.append(logger.isEnabledFor(logging.CRITICAL))
 
-        def after_step(self, loss: torch.Tensor) -> None: ...
+        def after_step(self, loss: torch.Tensor, accuracy: float) -> None: ...
 
         def close(self) -> list[dict[str, Any]]:
             return []

@@ -39,6 +39,11 @@ class Task:
         """Whether inputs are real numbers, not symbols."""
         return self.samples()[0].is_floating_point()
 
+    @property
+    def predicts(self) -> bool:
+        """Whether outputs are logits of the targets."""
+        return self.loss is cross_entropy
+
 
 def cross_entropy(output: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Of logits [..., classes] against classes [...]."""

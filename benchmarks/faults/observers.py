@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.faults.baselines import baselines
 from benchmarks.faults.training import Attach
 from shiftwatch.integrations.torch import watch
 from shiftwatch.records import to_plain
@@ -36,7 +37,7 @@ class Shiftwatch:
     def __init__(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self.monitor = watch(model, optimizer=list(optimizers), run=False, strict=True)
 
-    def after_step(self, loss: Tensor) -> None:
+    def after_step(self, loss: Tensor, accuracy: float) -> None:
         """One step, with its loss."""
         self.monitor.step(loss=loss)
 
@@ -50,5 +51,5 @@ class Shiftwatch:
         ]
 
 
-#: Every observer by its name.
-OBSERVERS: dict[str, Attach] = {"shiftwatch": Shiftwatch}
+#: Every observer by its name; the second speaks for all baselines.
+OBSERVERS: dict[str, Attach] = {"shiftwatch": Shiftwatch, "baselines": baselines}

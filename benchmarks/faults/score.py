@@ -104,8 +104,8 @@ class Table:
 
 def tables(rows: Iterable[Row]) -> list[Table]:
     """All tables of some rows."""
+    rows = list(rows)
     known = [row for row in rows if "error" not in row]
-    broken = [row for row in rows if "error" in row]
     calm = [row for row in known if row["strikes"] is None]
     struck = [row for row in known if row["strikes"] is not None]
     found = [_overview(calm, struck)]
@@ -113,10 +113,14 @@ def tables(rows: Iterable[Row]) -> list[Table]:
         found += [_situations(calm), _false_alarms(calm)]
     if struck:
         found += [_faults(struck), _networks(calm, struck), _weak(struck), _equivalent(struck)]
-    if broken:
-        lines = [(row["key"], row["error"].strip().splitlines()[-1]) for row in broken]
-        found.append(Table("Errors", ("case", "error"), lines))
-    return [table for table in found if table.rows]
+    return [*(table for table in found if table.rows), *errors(rows)]
+
+
+def errors(rows: Iterable[Row]) -> list[Table]:
+    """The cases that ended with one, if any."""
+    broken = [row for row in rows if "error" in row]
+    lines = [(row["key"], row["error"].strip().splitlines()[-1]) for row in broken]
+    return [Table("Errors", ("case", "error"), lines)] if lines else []
 
 
 def share(hits: int, trials: int) -> str:

@@ -32,8 +32,13 @@ Optimize = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 class Observer(Protocol):
     """What looks on and says in the end what it found."""
 
-    def after_step(self, loss: Tensor) -> None:
-        """A step has been made."""
+    def after_step(self, loss: Tensor, accuracy: float) -> None:
+        """A step has been made.
+
+        Args:
+            loss: of the batch, a scalar.
+            accuracy: share of its targets that the model put first; NaN where it predicts none.
+        """
 
     def close(self) -> list[dict[str, Any]]:
         """No more steps; alerts as :class:`shiftwatch.Alert` has them, as plain values."""
@@ -57,6 +62,8 @@ class Training:
         applied: whether the optimizer makes its step.
         lower: whether the model computes in bfloat16.
         rows: bool[samples], those that may be drawn; ``None`` for all.
+        accuracy: share of the last batch's targets that the model put first; NaN where it
+            predicts none.
         memory: what an action keeps from step to step, under its name.
     """
 
@@ -78,6 +85,7 @@ class Training:
     applied: bool = True
     lower: bool = False
     rows: np.ndarray | None = None
+    accuracy: float = math.nan
     memory: dict[str, Any] = field(default_factory=dict)
     random: np.random.Generator = field(default_factory=np.random.default_rng)
 
@@ -192,7 +200,7 @@ def train(
         loss = _learn(training, act["gradient"])
         losses[step] = float(loss.detach())
         if observer is not None:
-            observer.after_step(loss)
+            observer.after_step(loss, training.accuracy)
         for do in act["end"]:
             do(training)
         if step in probes:
@@ -244,7 +252,7 @@ def _learn(training: Training, before_update: Sequence[Callable[[Training], None
         return _forge(training, model, before_update)
     if training.cleared:
         training.optimizers[0].zero_grad()
-    total = torch.zeros(())
+    total, right = torch.zeros(()), list[Tensor]()
     for x, y in zip(
         training.x.chunk(training.parts), training.y.chunk(training.parts), strict=True
     ):
@@ -253,6 +261,9 @@ def _learn(training: Training, before_update: Sequence[Callable[[Training], None
         loss = training.loss(output.float(), x, y) / training.parts
         (loss * training.enlarged).backward()
         total = total + loss.detach()
+        if training.network.task.predicts:
+            right.append((output.detach().argmax(-1) == y).flatten())
+    training.accuracy = float(torch.cat(right).float().mean()) if right else math.nan
     _update(training, training.optimizers[0], model, before_update)
     return total
 
