@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from benchmarks.faults import faults, healthy, layers, oracle, runs, score
+from benchmarks.faults import compare, faults, healthy, layers, oracle, runs, score
+from benchmarks.faults.baselines import BASELINES
+from benchmarks.faults.baselines.recording import COLUMNS, WINDOW, Recorder, Recording
+from benchmarks.faults.baselines.signs import EPOCH, Sign, alerts, needed, of_layers
 from benchmarks.faults.cases import SEEDS, SETS, Case, cases, quick
 from benchmarks.faults.faults import FAULTS, INPUT, Fault
 from benchmarks.faults.healthy import SITUATIONS, Situation
 from benchmarks.faults.intervals import clopper_pearson
 from benchmarks.faults.networks import BY_NAME, NETWORKS, Network, skeleton
-from benchmarks.faults.observers import OBSERVERS
+from benchmarks.faults.observers import FIELDS, OBSERVERS
 from benchmarks.faults.training import Action, Plan, Trace, Training, train
 
 DENSE = BY_NAME["dense relu"]
@@ -392,3 +396,299 @@ def test_tables_are_drawn_as_text_and_as_markdown() -> None:
     assert "missed" in found["Weak spots"].text()
     assert found["Healthy situations"].markdown().count("|---") == 4
     assert healthy.BY_CODE["H01"].name in found["Healthy situations"].markdown()
+
+
+# Baselines.
+
+LAYERS, ACTIVATIONS = ("1", "2", "3"), ("", "relu", "tanh")
+
+
+def calm(steps: int = 240, **changes: Any) -> Recording:
+    """A recording in which no rule has anything to say, but for what is changed."""
+    rng = np.random.default_rng(5)
+    usual = {
+        "output.finite": 1.0, "output.mean": 0.5, "output.std": 1.0, "output.zero": 0.3,
+        "output.nonpositive": 0.3, "output.idle": 0.0, "gate.variance": 1.0, "gate.large": 0.0,
+        "gate.saturated": 0.0, "weight.finite": 1.0, "weight.mean": 0.01, "weight.zero": 0.0,
+        "weight.update": 1e-3, "weight.same": 0.0, "gradient.finite": 1.0, "gradient.mean": 1e-3,
+        "gradient.mean_abs": 1e-2, "gradient.norm": 1.0, "gradient.zero": 0.0,
+        "gradient.size": 100.0, "gradient.spread": 0.1,
+    }  # fmt: skip
+    assert set(usual) == set(COLUMNS)
+    wiggle = {"output.mean", "output.std", "weight.mean", "gradient.mean"}
+    columns = {}
+    for name, value in usual.items():
+        columns[name] = np.full((steps, 3), value)
+        if name in wiggle:  # bounded, so that no z-score is large
+            columns[name] += value * 0.05 * rng.uniform(-1, 1, (steps, 3))
+    scalars = {
+        "loss": 2.0 * 0.99 ** np.arange(steps),
+        "accuracy": np.linspace(0.1, 0.95, steps),
+        "rate": np.full(steps, 1e-3),
+        "dropout": np.zeros(steps),
+        "norm": 1 + 0.1 * rng.uniform(-1, 1, steps),
+        "lowest": np.full(steps, -1.0),
+        "highest": np.full(steps, 1.0),
+        "bins": np.full((steps, 3, 10), 100.0),
+    }
+    for name, change in changes.items():
+        change(columns[name.replace("__", ".")] if "__" in name else scalars[name])
+    return Recording(LAYERS, ACTIVATIONS, columns, **scalars)
+
+
+def since(step: int, value: float, layer: int | None = 1) -> Any:
+    """Sets a column from a step on, in one layer; of a scalar with ``None``."""
+
+    def change(column: np.ndarray) -> None:
+        if layer is None:
+            column[step:] = value
+        else:
+            column[step:, layer] = value
+
+    return change
+
+
+@pytest.mark.parametrize("tool", BASELINES)
+def test_a_baseline_is_silent_where_nothing_is_the_matter(tool: str) -> None:
+    """On figures within all of its limits."""
+    assert BASELINES[tool](calm()) == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "changes", "kind", "layer", "step"),
+    [
+        ("SageMaker Debugger", {"gradient__mean_abs": since(90, 1e-8)}, "vanishing", "2", 90),
+        ("SageMaker Debugger", {"weight__finite": since(90, 0.0, 0)}, "nonfinite", "1", 90),
+        ("SageMaker Debugger", {"output__idle": since(90, 0.6)}, "dead", "2", 90),
+        ("SageMaker Debugger", {"gate__saturated": since(90, 0.6, 2)}, "saturation", "3", 90),
+        ("SageMaker Debugger", {"gradient__spread": since(4, 1e-4)}, "vanishing", "2", 4),
+        ("SageMaker Debugger", {"weight__same": since(90, 1.0, 0)}, "frozen", "1", 91),
+        ("SageMaker Debugger", {"weight__zero": since(90, 1.0, 0)}, "collapse", "1", 90),
+        ("SageMaker Debugger", {"weight__update": since(90, 11.0, 0)}, "update", "1", 90),
+        ("SageMaker Debugger", {"loss": since(85, 3.0, None)}, "loss", "", 90),
+        ("AUTOTRAINER", {"loss": since(90, np.nan, None)}, "nonfinite", "", 113),
+        ("DeepDiagnosis", {"output__mean": since(90, np.nan)}, "nonfinite", "2", 113),
+        ("DeepDiagnosis", {"output__nonpositive": since(90, 0.8)}, "dead", "2", 227),
+        ("DeepDiagnosis", {"gate__large": since(90, 0.6, 2)}, "saturation", "3", 189),
+        ("DeepDiagnosis", {"output__mean": since(0, 0.5)}, "frozen", "2", 189),
+        ("DeepDiagnosis", {"gradient__mean_abs": since(90, 1e-8)}, "vanishing", "2", 113),
+        ("DeepDiagnosis", {"weight__mean": since(0, 0.01, 0)}, "frozen", "1", 189),
+        ("UMLAUT", {"highest": since(90, 1.5, None)}, "mean_shift", INPUT, 113),
+        ("UMLAUT", {"rate": since(90, 0.1, None)}, "update", "", 113),
+        ("UMLAUT", {"dropout": since(90, 0.9, None)}, "variance_shift", "", 113),
+        ("loss spike", {"loss": since(90, 4.0, None)}, "loss", "", 90),
+        ("loss spike", {"loss": since(90, np.inf, None)}, "nonfinite", "", 90),
+        ("ZClip", {"norm": since(90, 2.0, None)}, "exploding", "", 90),
+        ("ZClip", {"norm": since(90, np.nan, None)}, "nonfinite", "", 90),
+        ("z > 3", {"output__mean": since(90, 2.0)}, "mean_shift", "2", 90),
+        ("z > 6", {"output__std": since(90, 2.0)}, "variance_shift", "2", 90),
+        ("PSI > 0.25", {"bins": lambda b: np.put(b[90], range(10, 20), 5000 * np.eye(10)[0])},
+         "distribution_shift", "2", 95),
+    ],
+)  # fmt: skip
+def test_a_baseline_raises_what_its_rules_say(
+    tool: str, changes: dict[str, Any], kind: str, layer: str, step: int
+) -> None:
+    """With the layer that it names, at the step or at the end of the epoch or window."""
+    found = alerts(tool, BASELINES[tool](calm(**changes)))
+    assert found, "nothing was raised"
+    assert (found[0]["kind"], found[0]["origin"], found[0]["detected"]) == (kind, layer, step)
+    assert set(found[0]) == {*FIELDS, "by", "value", "limit"}
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_sagemaker_sees_what_is_saved_by_default_and_no_more() -> None:
+    """Every 500th step: of a fault at 90, in 240 steps, nothing; in 1,300 its traces."""
+    changes = {"output__idle": since(90, 0.6)}
+    rules = BASELINES["SageMaker Debugger /500"]
+    assert rules(calm(**changes)) == []
+    assert [(s.step, s.kind) for s in rules(calm(1300, **changes))] == [(500, "dead")]
+
+
+def test_autotrainer_speaks_of_gradients_only_where_accuracy_is_missed() -> None:
+    """Its gate, to which it owes its few false alarms."""
+    bad = {"gradient__zero": since(0, 0.9, None)}
+    assert BASELINES["AUTOTRAINER"](calm(**bad, accuracy=since(EPOCH, 0.9, None))) == []
+    (sign,) = BASELINES["AUTOTRAINER"](calm(**bad, accuracy=since(0, 0.2, None)))
+    assert (sign.kind, sign.layer, sign.step) == ("dead", "", 75)
+    assert BASELINES["AUTOTRAINER"](calm(**bad, accuracy=since(0, np.nan, None))) == []
+
+
+def test_a_rule_that_holds_for_long_speaks_once() -> None:
+    """And again where it held no more meanwhile."""
+    fired = np.zeros((10, 3), bool)
+    fired[2:5, 1] = fired[7:, 1] = True
+    found = of_layers(calm(10), fired, "dead", "output", "rule")
+    assert [(s.step, s.layer) for s in found] == [(2, "2"), (7, "2")]
+
+
+def test_alerts_of_a_step_are_an_incident_and_the_first_named_is_its_origin() -> None:
+    """In the order of the tool, or by size where it has one; a loss names none."""
+    signs = [
+        Sign(7, "", "loss", "", "loss"),
+        Sign(7, "3", "mean_shift", "output", "z", 4.0, 3.0, rank=-4.0),
+        Sign(7, "1", "mean_shift", "output", "z", 9.0, 3.0, rank=-9.0),
+        Sign(3, "", "loss", "", "loss"),
+    ]
+    found = alerts("tool", signs)
+    assert [(a["step"], a["incident"], a["origin"]) for a in found] == [
+        (3, 1, ""), (7, 2, "1"), (7, 2, "1"), (7, 2, "1"),
+    ]  # fmt: skip
+
+
+def test_what_is_kept_scores_as_all_alerts_do() -> None:
+    """The first incident of each rule, and its first since the fault."""
+    rng = np.random.default_rng(0)
+    signs = [
+        Sign(int(step), str(layer), "dead", "output", f"rule {rule}")
+        for step, layer, rule in zip(
+            rng.integers(0, 200, 300), rng.integers(0, 4, 300), rng.integers(0, 3, 300), strict=True
+        )
+    ]
+    every = alerts("tool", signs)
+    few = needed(every, 100)
+    assert len(few) < 60
+    assert score.find(faulty(*few)) == score.find(faulty(*every))
+    assert needed(every, None)[0] == every[0]
+
+
+def test_a_recording_holds_the_figures_of_full_tensors() -> None:
+    """Compared with NumPy on the tensors of a net that is run by hand."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    kept: list[Recording] = []
+    recorder = Recorder(model, [optimizer], lambda recording: kept.append(recording) or [])
+    x, before = torch.randn(32, 4), model[0].weight.detach().numpy().copy()
+    hidden = x.numpy() @ before.T + model[0].bias.detach().numpy()
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            model(100 * x)  # an evaluation
+        recorder.after_step(loss, 0.25)
+        if not kept and len(recorder.bins) == 1:
+            gradient, after = model[0].weight.grad.numpy().copy(), model[0].weight.detach().numpy()
+            change = np.linalg.norm(after - before) / np.linalg.norm(before)
+    assert recorder.close() == []
+    (r,) = kept
+    assert (r.layers, r.activations) == (("0", "1", "2"), ("", "relu", ""))
+    near = partial(pytest.approx, rel=1e-4)
+    assert r["output.mean"][0, 0] == near(hidden.mean())
+    assert r["output.std"][0, 0] == near(hidden.std())
+    assert r["output.zero"][0, 1] == near((hidden <= 0).mean())
+    assert r["output.idle"][0, 1] == near(((hidden > 0).mean(0) < 0.01).mean())
+    assert r["gate.variance"][0, 1] == near(hidden.var())
+    assert r["gradient.mean_abs"][0, 0] == near(np.abs(gradient).mean())
+    assert r["gradient.spread"][0, 0] == near(np.subtract(*np.quantile(gradient, [0.95, 0.05])))
+    assert r["weight.update"][0, 0] == near(change)
+    assert np.isnan(r["weight.mean"][:, 1]).all() and np.isnan(r["gate.large"][:, 0]).all()
+    assert (r.lowest[0], r.highest[0]) == (near(float(x.min())), near(float(x.max())))
+    assert r.accuracy.tolist() == [0.25, 0.25] and r.rate.tolist() == [0.1, 0.1]
+    assert not model[0]._forward_hooks
+
+
+def test_bins_are_deciles_of_the_first_window() -> None:
+    """So that they hold a tenth each there, and later what has come to lie in them."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Identity())
+    kept: list[Recording] = []
+    recorder = Recorder(
+        model, [torch.optim.SGD([torch.zeros(1)], 0.1)], lambda r: kept.append(r) or []
+    )
+    for step in range(2 * WINDOW):
+        model(torch.randn(400, 5) + (3.0 if step >= WINDOW else 0.0))
+        recorder.after_step(torch.ones(()), np.nan)
+    recorder.close()
+    bins = kept[0].bins
+    assert np.allclose(bins[WINDOW - 1, 0], 400 * 5 * WINDOW / 10, atol=1)
+    assert (bins[WINDOW:, 0].sum(-1) == 2000).all() and bins[WINDOW:, 0, -1].min() > 1900
+    (sign,) = BASELINES["PSI > 0.25"](kept[0])
+    assert sign.step == 2 * WINDOW - 1 and sign.value > 5
+
+
+@pytest.mark.parametrize("name", ["dense dropout", "cnn batchnorm", "gpt", "lstm", "gan"])
+def test_a_recorded_run_is_the_same_as_one_without(name: str) -> None:
+    """To the last bit, whatever the network."""
+    plan = Plan(BY_NAME[name], seed=1, steps=12, size=8)
+    assert np.array_equal(train(plan).losses, train(plan, attach=OBSERVERS["baselines"]).losses)
+
+
+def test_accuracy_is_handed_to_observers() -> None:
+    """Of what predicts classes or symbols; of an autoencoder there is none."""
+    seen: dict[str, list[float]] = {}
+
+    def attach(*_: Any) -> Any:
+        class Listener:
+            def after_step(self, loss: torch.Tensor, accuracy: float) -> None:
+                seen[name].append(accuracy)
+
+            def close(self) -> list[dict[str, Any]]:
+                return []
+
+        return Listener()
+
+    for name in ("dense relu", "gpt", "autoencoder"):
+        seen[name] = []
+        train(Plan(BY_NAME[name], seed=1, steps=60), attach=attach)
+    assert seen["dense relu"][0] < 0.4 < 0.8 < np.mean(seen["dense relu"][-10:])
+    assert 0 < np.mean(seen["gpt"]) < 1
+    assert np.isnan(seen["autoencoder"]).all()
+
+
+# Comparison.
+
+
+def quiet(key: str, *found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "key": key, "code": "H01", "network": "dense relu", "strikes": None, "alerts": list(found),
+        "first": 2.0, "last": 0.1,
+    }  # fmt: skip
+
+
+def test_a_standing_counts_runs_and_faults() -> None:
+    """Faults that did nothing are none to be found; a tool that names no layer is told apart."""
+    nothing = {**faulty(alert(101, "dead", "3")), "killed": False}
+    rows = [
+        quiet("a"), quiet("b", alert(7, "dead", "3")), nothing,
+        faulty(alert(102, "corruption", "3")), faulty(alert(110, "loss", "")), faulty(),
+    ]  # fmt: skip
+    s = compare.standing("tool", rows)
+    assert (s.loud, s.healthy, s.found, s.killed) == (1, 2, 2, 3)
+    assert (s.right, s.exact, s.named, s.placed, s.delays) == (1, 1, 1, 2, (2, 10))
+    mute = compare.standing("tool", [faulty(alert(110, "loss", ""))])
+    assert "names none" in compare.observers_table([mute]).text()
+
+
+def test_page_and_picture_come_from_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the cases that all observers have: one that a single one has counts for none."""
+    pytest.importorskip("matplotlib")
+    some = [c for c in cases("design") if c.network == "dense relu"]
+    healthy_ones = [c for c in some if c.strikes is None][:3]
+    broken = next(c for c in some if c.code == "F40c" and c.seed == 101)
+    verdict = {**faulty(), "key": broken.key, "strikes": broken.strikes, "digest": "a"}
+    del verdict["alerts"], verdict["same"]
+    ours = [{**quiet(c.key), "seconds": 1} for c in healthy_ones]
+    theirs = [quiet(c.key, {**alert(9, "loss", ""), "by": "ZClip"}) for c in healthy_ones[:2]]
+    strike = broken.strikes or 0
+    struck = {"key": broken.key, "strikes": strike, "digest": "a"}
+    ours.append({**struck, "alerts": [alert(strike + 1, "corruption", "3")]})
+    theirs.append({**struck, "alerts": []})
+    for name, rows in (("oracle", [verdict]), ("shiftwatch", ours), ("baselines", theirs)):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / f"design-{name}.jsonl").write_text(lines)
+    arguments = ["compare", "--set", "design", "--results", tmp_path, "--into", tmp_path]
+    monkeypatch.setattr("sys.argv", list(map(str, arguments)))
+    compare.main()
+    text = (tmp_path / "faults.md").read_text()
+    assert "2 healthy runs and 1 runs with a fault" in text
+    assert "| **shiftwatch** | 0/2 = 0.0% [0.0%, 84.2%] | 1/1 = 100.0%" in text
+    assert "| ZClip | 2/2 = 100.0%" in text
+    assert (tmp_path / "faults.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr("sys.argv", ["compare", "--set", "test", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit, match="no case of the set 'test'"):
+        compare.main()

@@ -45,7 +45,6 @@ def frontier(standings: Sequence[Standing], group: str) -> Any:
             elinewidth=2.2 if ours else 1.2, zorder=5 if ours else 3, alpha=1.0 if ours else 0.9,
         )  # fmt: skip
         points.append((x, y, (low, high), (least, most), s.observer, colour, ours))
-    _names(axis, points)
     _plain(axis)
     axis.set_xlabel("healthy runs with an alarm", color=INK, fontsize=10.5, labelpad=8)
     axis.set_ylabel("faults found", color=INK, fontsize=10.5, labelpad=6)
@@ -56,10 +55,11 @@ def frontier(standings: Sequence[Standing], group: str) -> Any:
     )  # fmt: skip
     figure.text(
         0.012, 0.918, f"{first.healthy:,} healthy runs and {first.killed:,} faults that did harm, "
-        f"{group} set; bars are intervals of 95 %, the best place is the upper left corner",
+        f"{group} set; bars: intervals of 95 %; best is the upper left corner",
         fontsize=9.5, color=FAINT, va="center",
     )  # fmt: skip
     figure.subplots_adjust(left=0.105, right=0.975, top=0.875, bottom=0.115)
+    _names(axis, points)  # last, as it asks where everything is
     return figure
 
 
@@ -84,10 +84,10 @@ def _names(axis: Axes, points: Sequence[tuple[Any, ...]]) -> None:
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6,
                             "shrinkA": 0, "shrinkB": 4} if distance > 12 else None,
             )  # fmt: skip
-            box = text.get_window_extent(canvas.get_renderer()).padded(2)
+            box = text.get_window_extent(canvas.get_renderer()).padded(4)
             covered = sum(_common(box, other) for other in taken)
             outside = box.width * box.height - _common(box, frame)
-            cost = covered + 4 * outside + distance
+            cost = 5 * (covered + outside) + distance
             if best is None or cost < best[0]:
                 if best is not None:
                     best[1].remove()

@@ -23,7 +23,8 @@ def loss_spike(r: Recording) -> list[Sign]:
     median = np.full(r.steps, np.inf)
     for step in range(AT_LEAST, r.steps):
         median[step] = np.median(r.loss[max(0, step - BEFORE) : step])
-    ratio = r.loss / np.maximum(median, 1e-9)
+    with np.errstate(invalid="ignore"):
+        ratio = r.loss / np.maximum(median, 1e-9)
     return [
         *of_run(~np.isfinite(r.loss), "nonfinite", "loss not finite"),
         *of_run(ratio > 2, "loss", "loss spike", value=ratio, limit=2.0),
