@@ -22,6 +22,7 @@ from benchmarks.faults.baselines.recording import COLUMNS, WINDOW, Recorder, Rec
 from benchmarks.faults.baselines.signs import EPOCH, Sign, alerts, needed, of_layers
 from benchmarks.faults.cases import SEEDS, SETS, Case, cases, quick
 from benchmarks.faults.faults import FAULTS, INPUT, Fault
+from benchmarks.faults.habits import Adapted, bandit
 from benchmarks.faults.healthy import SITUATIONS, Situation
 from benchmarks.faults.intervals import clopper_pearson
 from benchmarks.faults.networks import BY_NAME, NETWORKS, Network, skeleton
@@ -169,6 +170,28 @@ def test_a_healthy_situation_trains(situation: Situation) -> None:
     plan = situation.planned(Plan(fitting(situation), seed=1, steps=12, size=8))
     trace = train(replace(plan, steps=12), situation.actions)
     assert np.isfinite(trace.losses).all()
+
+
+def test_a_bandit_s_loss_is_its_regret_and_its_gradient_lowers_it() -> None:
+    """A right guess becomes likelier, a wrong one less so; in the mean over many draws."""
+    torch.manual_seed(0)
+    logits = torch.zeros(4000, 5, requires_grad=True)
+    y = torch.arange(4000) % 5
+    loss = bandit(logits, logits, y)
+    loss.backward()
+    assert logits.grad is not None
+    assert float(loss.detach()) == pytest.approx(0.8, abs=0.03)
+    right = torch.nn.functional.one_hot(y, 5).bool()
+    assert logits.grad[right].sum() < 0 < logits.grad[~right].sum()
+
+
+def test_adapters_begin_as_the_layer_that_they_adapt() -> None:
+    """And they, with norms and head, are all that learns."""
+    frozen = torch.nn.Linear(6, 4)
+    adapted, x = Adapted(frozen), torch.randn(3, 6)
+    assert torch.equal(adapted(x), frozen(x))
+    adapted(x).sum().backward()
+    assert adapted.up.weight.grad is not None and frozen.weight.grad is None
 
 
 # The oracle.

@@ -1,7 +1,9 @@
 """The faults: what breaks a training, and what a monitor should make of it.
 
 Codes are those of a list of fifty faults; a letter tells apart several of one kind. Left out are
-those that leave no trace in activations, gradients or updates, and those of several ranks.
+those that leave no trace in activations, gradients or updates, and those of several ranks; a
+collapsing router of experts, and plasticity that is lost over thousands of steps, for their time; and a
+schedule begun anew at a resume, which nobody can tell from a warm restart.
 
 What each does is in :mod:`benchmarks.faults.strikes`.
 """
@@ -239,6 +241,7 @@ FAULTS = (
     Fault("F49", "recurrent weights ×4", CHANGED, "recurrent", weights(lambda w, t: 4 * w)),
     Fault("F50", "layer's output ×3", SHIFTED, "linear", operation(lambda f, x: 3 * f(x))),
     Fault("F50b", "layer's output rounded to whole numbers", SHIFTED, "linear", operation(lambda f, x: f(x) + (f(x).round() - f(x)).detach())),
+    Fault("F04", "no warm-up at a rate that needs one", (*MOVED, "collapse"), ANYWHERE, partial(faster, 12, 24), moment="start", fits=family("transformer")),
 )  # fmt: skip
 
 #: Every fault by its code.

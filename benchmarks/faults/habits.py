@@ -308,6 +308,46 @@ def smoothed(output: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(output.reshape(-1, output.shape[-1]), y.reshape(-1), label_smoothing=0.1)
 
 
+def bandit(output: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Regret of a guess drawn from the outputs; its gradient is that of the policy.
+
+    Only whether the guess was right is known, not what would have been (Williams 1992).
+    """
+    guess = torch.distributions.Categorical(logits=output).sample()
+    reward = (guess == y).float()
+    chosen = output.log_softmax(-1).gather(-1, guess[..., None])[..., 0]
+    policy = -((reward - reward.mean()) * chosen).mean()
+    return 1 - reward.mean() + policy - policy.detach()
+
+
+# Adapters.
+
+
+class Adapted(nn.Module):
+    """A dense layer that is frozen, and a narrow one beside it that begins at zero: LoRA (Hu et al. 2021)."""
+
+    def __init__(self, frozen: nn.Linear, rank: int = 8) -> None:
+        super().__init__()
+        self.frozen = frozen.requires_grad_(False)
+        self.down = nn.Linear(frozen.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, frozen.out_features, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.frozen(x) + self.up(self.down(x))
+        return out
+
+
+def adapt(training: Training) -> None:
+    """All dense layers but the head learn by adapters alone."""
+    model = training.model
+    for name in layers.of_kind(model, "linear")[:-1]:
+        parent = model.get_submodule(name.rpartition(".")[0])
+        setattr(parent, name.rpartition(".")[2], Adapted(model.get_submodule(name)))
+    (group,) = training.groups
+    group["params"] = [p for p in model.parameters() if p.requires_grad]
+
+
 # Optimizers.
 
 

@@ -1,8 +1,8 @@
 """Healthy but tricky: what people do to a training on purpose, and what must raise nothing.
 
 Codes up to H40 are those of a list of such situations; a letter tells apart several of one kind. Left
-out are those that one process on a CPU cannot show (several ranks, a compiler, reinforcement
-learning) and a new task with other inputs, which is to be reported: the data did change.
+out are those that one process on a CPU cannot show (several ranks, a compiler) and a new task with
+other inputs, which is to be reported: the data did change.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import torch
 
 from benchmarks.faults import layers
 from benchmarks.faults.habits import (
+    adapt,
     adopt_average,
     average,
+    bandit,
     blurred,
     by_depth,
     close_branches,
@@ -191,6 +193,8 @@ SITUATIONS = (
     Situation("H44b", "RMSprop", {"optimize": torch.optim.RMSprop, "rate": 0.5}, fits=lambda n: n.momentum is None),
     Situation("H44c", "SGD with decay", {"optimize": partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=1e-3)}, fits=lambda n: n.momentum is not None),
     Situation("H44d", "plain SGD, large rate", {"optimize": torch.optim.SGD, "rate": 4.0}, fits=lambda n: n.momentum is not None),
+    Situation("H26", "a bandit's policy", actions=(fixed(loss=bandit),), fits=classes),
+    Situation("H38", "adapters that begin at zero", {"rate": 2.0}, (Action("start", adapt),), fits=lambda n: n.family == "transformer"),
 )  # fmt: skip
 
 #: Every situation by its code.

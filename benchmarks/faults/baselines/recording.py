@@ -168,7 +168,7 @@ class Recorder:
         for name, values in row.items():
             self.columns[name].append(values)
         self._count(outputs)
-        self._scalars(float(loss), accuracy)
+        self._scalars(float(loss.detach()), accuracy)
         for calls in self.calls:
             calls.clear()
 
