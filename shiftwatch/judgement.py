@@ -23,6 +23,7 @@ from shiftwatch.records import Alert, Event, Incident, Site, from_plain, to_plai
 from shiftwatch.references import First, Previous, Reference
 from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, grown
 from shiftwatch.rules.response import ResponseState
+from shiftwatch.running import running_metrics
 from shiftwatch.shares import Share
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch, Census
@@ -87,7 +88,7 @@ class Judgement:
         known = extended(own)  # checks the names and functions
         table = {key: known[key] for key in (*RECORDED, *(own or {}))}
         wanted = {str(getattr(rule, "metric", "")) for rule in rules} - {"", *table}
-        derived = {"dead_fraction", "relative_update"}
+        derived = {"dead_fraction", "relative_update", "batchnorm_gap", "batchnorm_stretch"}
         for key in sorted(wanted & _UNITS):
             raise ValueError(
                 f"A rule watches {key!r}, which needs single units, and windows do not keep them. "
@@ -168,13 +169,14 @@ class Judgement:
         dead[forward] = dead_share(units)
         values["dead_fraction"] = np.where(summary.bounded & (summary.count > 0), dead, np.nan)
         values["relative_update"] = _mean_seen(update)
+        norms = running_metrics(batch.running, number)
         evidence = Evidence(
             sites=self.sites,
             frame=course,
             batch=replace(batch, tampered=widened(batch.tampered, number)),
             summary=summary,
             units=units,
-            metrics={**values, **self._step(summary, forward)},
+            metrics={**values, **norms, **self._step(summary, forward)},
             losses=losses,
             given=given,
             update=update,
@@ -190,6 +192,7 @@ class Judgement:
         self._kept = self.reference.keep(self._kept, summary)
         self._before = Previous().keep(self._before, summary)
         values = counted(values, batch.censuses, summary.bounded)
+        values |= norms if batch.running else {}
         window = Window(int(batch.steps[0]), last, summary, values, losses, overhead)
         return Judged(window, tuple(alerts), tuple(incidents), hurry)
 

@@ -38,7 +38,7 @@ def merged(shares: Sequence[Share]) -> Share:
 
     Counts, histograms and moments are those of all values; readings of each step are pooled; a
     unit counts as silent since it was active on any rank. The loss is the mean over the
-    ranks that gave one.
+    ranks that gave one. Running statistics are those of the first rank.
     """
     first, steps = shares[0].batch, shares[0].batch.steps
     rows = [np.searchsorted(s.batch.steps, steps).clip(0, s.batch.steps.size - 1) for s in shares]
@@ -216,6 +216,11 @@ def placed(share: Share, columns: np.ndarray, number: int) -> Share:
                 replace(c, column=int(columns[c.column]))
                 for c in share.batch.censuses
                 if columns[c.column] >= 0
+            ),
+            running=tuple(
+                replace(r, column=int(columns[r.column]))
+                for r in share.batch.running
+                if columns[r.column] >= 0
             ),
         ),
         framed=Framed(

@@ -10,6 +10,7 @@ import numpy as np
 from shiftwatch.activations import Flat
 from shiftwatch.course import Readings
 from shiftwatch.records import Event, Site
+from shiftwatch.running import Running
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Batch:
         censuses: sites of which every value was counted.
         losses: float64[T], those that the source was given, see :class:`Source`; ``None`` for none.
         given: bool[T], in which steps that was.
+        running: batch normalisations beside what entered them, of this window or one before.
     """
 
     groups: tuple[Group, ...]
@@ -136,6 +138,7 @@ class Batch:
     censuses: tuple[Census, ...] = ()
     losses: np.ndarray | None = None
     given: np.ndarray | None = None
+    running: tuple[Running, ...] = ()
 
 
 class Source(Protocol):

@@ -254,6 +254,17 @@ def test_a_device_far_behind_is_waited_for_on_the_device(behind: Any) -> None:
     assert sum(len(w) for w in _steps(monitor)) == 40
 
 
+def test_running_statistics_come_home_a_window_later(behind: Any) -> None:
+    """They are those of when the samples came home, some steps on."""
+    here, _, _ = train(dropout=0.0)
+    behind(3)
+    there, _, _ = train(dropout=0.0)
+    _, at_once = here.history.series("batchnorm_gap", "norm")
+    _, later = there.history.series("batchnorm_gap", "norm")
+    assert len(later) == len(at_once) - 1 > 0
+    np.testing.assert_allclose(later, at_once[: len(later)], atol=0.03)
+
+
 @pytest.mark.parametrize("lag", [0, 5])
 def test_asking_in_the_middle_of_a_run_loses_nothing(lag: int, behind: Any) -> None:
     """What is under way is waited for; then all goes on, and every sample is counted once."""

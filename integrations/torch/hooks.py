@@ -94,6 +94,10 @@ class ForwardHook(Hook):
         self.wants_input = False
         self.calm = True  # whether the output is all there is to see here
 
+    def tap(self) -> Tap | None:
+        """That of the output in training; ``None`` before it was seen."""
+        return self.train.output
+
     def __call__(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
         if is_compiling():  # traced: whatever is done here becomes part of the graph
             compiled.look(self, args, kwargs, output)

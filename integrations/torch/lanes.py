@@ -179,6 +179,16 @@ class Lane:
         sent.record(self._api.current_stream(self.device))
         return there, (sent, locked)  # that memory must not go before
 
+    def download(self, values: Tensor) -> tuple[Tensor, Any]:
+        """A few values on their way home, and what is over once they are there; ``None`` if they are."""
+        host = self.memory(values)
+        host.copy_(values, non_blocking=self._api is not None)
+        if self._api is None:
+            return host, None
+        done = self._api.Event()
+        done.record(self._api.current_stream(self.device))
+        return host, done
+
     def after(self, event: Any) -> bool:
         """Have the current stream wait for an event that is not over; whether it is."""
         if event.query():

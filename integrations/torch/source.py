@@ -31,11 +31,13 @@ from shiftwatch.integrations.torch.compiled import Call
 from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import EveryHook, ForwardHook, InputHook
 from shiftwatch.integrations.torch.modules import Watched
+from shiftwatch.integrations.torch.norms import Norms
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
 from shiftwatch.integrations.torch.sweep import End, Sweeper
 from shiftwatch.integrations.torch.weights import Weights, owned
 from shiftwatch.monitor import Monitor
 from shiftwatch.records import INPUT, TENSORS, Event, Layer, Site
+from shiftwatch.running import Running
 from shiftwatch.source import Batch, Group
 
 # What is seen how often. Outputs, inputs, weights and updates: at every watched step. Whether
@@ -166,6 +168,7 @@ class TorchSource:
         self._said_silent = self._said_replays = False
         self._handles: list[Any] = []
         self.counters, self._exact = Counters(self, self._hooks), exact
+        self._norms = Norms(self._hooks, self._shop.lanes)
         self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
 
     def hook(self) -> None:
@@ -270,11 +273,18 @@ class TorchSource:
         if hook.input_axis == "rank" and same:
             hook.input_axis = axis
         known = same and (parent == INPUT or before is not None) and self.outputs
+        if known:
+            self._norms.fed(hook.name, parent, self._only_input if before is None else before.tap)
         if self.inputs and hook.weighty and not known and not hook.wants_input:
             hook.wants_input, hook.calm = True, False
             hook.input_axis = hook.axis if hook.axis != "rank" else hook.input_axis
             if parent == INPUT and not self._graph.rooted and not self.headless:
                 self.headless = hook.name
+
+    def _only_input(self) -> Tap | None:
+        """The tap of the model's input, where it has just one."""
+        taps = list(self._input.train.values())
+        return taps[0] if len(taps) == 1 else None
 
     def passed_by(self, layer: str, others: bool) -> None:
         """A layer was computed in one piece, and nothing in it was called."""
@@ -612,6 +622,7 @@ class TorchSource:
             censuses=self.counters.take(),
             losses=losses,
             given=given,
+            running=self._look_at_norms(groups),
         )
         for kept in (self._steps, self._rates, self._stepped, self._sizes):
             del kept[:count]
@@ -635,6 +646,7 @@ class TorchSource:
         self.closed, self.armed = True, False
         self.sweeper.close()
         self.counters.close()
+        self._norms.close()
         self._detach()
         # The monitor may live on to be read; a hook on a graph that still waits does nothing.
         self.root = self._model = nn.Identity()
@@ -746,6 +758,17 @@ class TorchSource:
             if self._old_rate > 0 and not 0.5 < self._rate / self._old_rate < 2:
                 self._tell("learning_rate", f"{self._old_rate:.3g} to {self._rate:.3g}", step)
             self._old_rate = self._rate
+
+    def _look_at_norms(self, groups: list[Group]) -> tuple[Running, ...]:
+        """Batch normalisations beside what entered them."""
+        try:
+            return self._norms.take(groups)
+        except Exception as error:
+            if self.strict:
+                raise
+            self._norms.close()
+            self.monitor.dark("running statistics", f"reading them failed: {_words(error)}")
+            return ()
 
     def _look_at_sizes(self) -> None:
         """A batch size that has come to stay; the odd last batch of an epoch is none."""

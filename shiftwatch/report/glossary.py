@@ -132,6 +132,20 @@ _ENTRIES = (
         "share",
     ),
     Entry(
+        "batchnorm_gap",
+        "BatchNorm gap",
+        "Distance of the mean that enters a batch normalisation from its running mean, in running "
+        "standard deviations, averaged over channels. Evaluation uses the running ones.",
+        full=1.0,
+    ),
+    Entry(
+        "batchnorm_stretch",
+        "BatchNorm stretch",
+        "Size of log₂ (standard deviation that enters a batch normalisation ÷ its running one), "
+        "averaged over channels.",
+        full=1.0,
+    ),
+    Entry(
         "relative_update",
         "Relative update",
         "Size of one update ÷ size of the weight (root mean squares), on a logarithmic scale. "

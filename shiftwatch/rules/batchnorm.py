@@ -3,7 +3,8 @@
 In training a batch is normalised by its own mean and variance, in evaluation by running
 averages. Where the two disagree (momentum 1 or nearly 0, tiny batches, statistics of
 another data set), the layer's outputs differ between the modes, and so does everything
-after it.
+after it. An evaluation shows that; where there is none, the running averages beside what
+enters the layer in training.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import numpy as np
 
 from shiftwatch.records import Site
 from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.running import Running
 from shiftwatch.sites import Sites
 
 
 class BatchNormState(NamedTuple):
     """Attributes: mean, std: float64[sites], latest of each site; gap: int64[sites], evaluations
-    in a row with a gap; raised: bool[sites].
+    in a row with a gap, at the evaluation's column, and windows in a row with stale averages, at
+    the training's; raised: bool[sites], likewise.
     """
 
     mean: np.ndarray
@@ -33,17 +36,26 @@ class BatchNormState(NamedTuple):
 class BatchNorm:
     """Gap between a batch normalisation's outputs in training and in evaluation.
 
+    It is read in evaluations and, where the adapter hands over running averages, in training.
+    There the noise of small batches is added twice to the limits, and averages of momentum m
+    are given 3/m steps to settle, for by then 5 % of where they began is left. They fire in the
+    second window after that: of averages that never move, by step 96. A layer that is frozen in
+    evaluation mode does the same in both modes, so its limits are twice as wide.
+
     Args:
-        deviations: difference of the means that matters, in training standard deviations.
+        deviations: difference of the means that matters, in training standard deviations, or in
+            running ones averaged over channels.
         octaves: difference of the standard deviations that matters.
-        patience: evaluations in a row.
+        patience: evaluations in a row, or windows of training.
         burn_in: steps before the running averages are expected to have settled.
+        slowest: momentum under which they count as standing still, and are not waited for.
     """
 
     deviations: float = 1.0
     octaves: float = 1.0
     patience: int = 2
     burn_in: int = 64
+    slowest: float = 1e-3
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Every site: each is compared with its twin in the other mode."""
@@ -55,7 +67,7 @@ class BatchNorm:
         return BatchNormState(nothing, nothing, np.zeros(sites, np.int64), np.zeros(sites, bool))
 
     def update(self, state: BatchNormState, evidence: Evidence) -> Verdict:
-        """Compare each normalisation's evaluation with its latest training window."""
+        """Compare each normalisation's evaluation, and its averages, with its latest training."""
         sites, summary = evidence.sites, evidence.summary
         present = summary.count > 0
         mean = np.where(present, summary.mean, state.mean)
@@ -95,4 +107,42 @@ class BatchNorm:
                         score=float(max(shift / self.deviations, stretch / self.octaves)),
                     )
                 )
+        for reading in evidence.batch.running:
+            firings += self._stale(reading, evidence, gap, raised)
         return Verdict(BatchNormState(mean, std, gap, raised), firings, raised)
+
+    def _stale(
+        self, reading: Running, evidence: Evidence, gap: np.ndarray, raised: np.ndarray
+    ) -> list[Firing]:
+        """Judge running averages by what enters the layer; counts in ``gap`` and ``raised``."""
+        step, column = int(evidence.frame.steps[-1]), reading.column
+        momentum = reading.momentum
+        wait = 3 / momentum if momentum >= self.slowest else 0
+        if step < max(self.burn_in, wait):
+            return []
+        by_mean, by_std = reading.chance(int(np.median(evidence.batch.batch_size)))
+        wide = 2 if reading.frozen else 1
+        far, off = wide * self.deviations + 2 * by_mean, wide * self.octaves + 2 * by_std
+        shift, stretch = reading.gap, reading.stretch
+        score = max(shift / far, stretch / off)
+        gap[column] = gap[column] + 1 if score >= 1 else 0
+        raised[column] &= score >= 1
+        if gap[column] < self.patience or raised[column]:
+            return []
+        raised[column] = True
+        most = shift / far >= stretch / off
+        return [
+            Firing(
+                step=step,
+                column=column,
+                kind="batchnorm",
+                severity="warning",
+                metric="batchnorm_gap" if most else "batchnorm_stretch",
+                value=shift if most else stretch,
+                limit=far if most else off,
+                text=f"what enters it is off its running statistics by {shift:.2g} standard "
+                f"deviations in the mean and ×{2**stretch:.3g} in the standard deviation, on average "
+                f"over channels{'; they stand still' if not momentum >= self.slowest else ''}",
+                score=float(score),
+            )
+        ]
