@@ -19,6 +19,7 @@ from shiftwatch.guess import guess
 from shiftwatch.incidents import Drift, Incidents
 from shiftwatch.ledger import Ledger
 from shiftwatch.plain import plain, restored
+from shiftwatch.probing import probe_metrics
 from shiftwatch.records import Alert, Event, Incident, Site, from_plain, to_plain
 from shiftwatch.references import First, Previous, Reference
 from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, grown
@@ -193,6 +194,10 @@ class Judgement:
         self._before = Previous().keep(self._before, summary)
         values = counted(values, batch.censuses, summary.bounded)
         values |= norms if batch.running else {}
+        for seen in batch.probes:
+            columns = [self.sites.column(site) for site in seen.sites]
+            places = np.array([-1 if c is None else c for c in columns], np.int64)
+            values |= probe_metrics(seen, places, number)
         window = Window(int(batch.steps[0]), last, summary, values, losses, overhead)
         return Judged(window, tuple(alerts), tuple(incidents), hurry)
 

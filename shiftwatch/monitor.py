@@ -22,6 +22,7 @@ from shiftwatch.gate import check_array, finite_loss, loss_as_number
 from shiftwatch.judgement import Judged, Judgement
 from shiftwatch.keeper import Keeper
 from shiftwatch.pace import Pace
+from shiftwatch.probing import Probed
 from shiftwatch.ranks import FAREWELL, POLL, Lost, Ranks, Verdict
 from shiftwatch.records import (
     INPUT,
@@ -332,6 +333,11 @@ class Monitor:
     def incidents(self) -> list[Incident]:
         """Each as it is by now."""
         return self._keeper.incidents
+
+    @property
+    def probes(self) -> list[Probed]:
+        """What fixed inputs showed, where the adapter was given some; also after ``close()``."""
+        return list(getattr(self._source, "probes", ()))
 
     @property
     def run(self) -> Path | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from shiftwatch.activations import Flat
 from shiftwatch.course import Readings
+from shiftwatch.probing import Probed
 from shiftwatch.records import Event, Site
 from shiftwatch.running import Running
 
@@ -123,6 +124,7 @@ class Batch:
         losses: float64[T], those that the source was given, see :class:`Source`; ``None`` for none.
         given: bool[T], in which steps that was.
         running: batch normalisations beside what entered them, of this window or one before.
+        probes: what fixed inputs showed in these steps.
     """
 
     groups: tuple[Group, ...]
@@ -139,6 +141,7 @@ class Batch:
     losses: np.ndarray | None = None
     given: np.ndarray | None = None
     running: tuple[Running, ...] = ()
+    probes: tuple[Probed, ...] = ()
 
 
 class Source(Protocol):
@@ -149,7 +152,8 @@ class Source(Protocol):
     may then look at whole tensors, see :class:`Sweep`. ``note_loss(loss)``, before
     ``end_step``: a loss that lies on a device, which comes with the batch. ``finish()``: all
     that was recorded must be in the next take, though the source may have to wait for it;
-    without, a take may hold fewer steps than have ended: the earliest, or none. ``span``: steps
+    without, a take may hold fewer steps than have ended: the earliest, or none. ``probes``: all
+    that fixed inputs showed so far. ``span``: steps
     between two takes where each is preceded by ``finish``.
     """
 

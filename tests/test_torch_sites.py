@@ -510,7 +510,7 @@ def test_patterns_choose_layers_and_a_wrong_one_names_the_nearest() -> None:
     [
         ({"model": 3}, TypeError, "torch.nn.Module"),
         ({"model": nn.Identity()}, TypeError, "at least one layer"),
-        ({"probe": 1}, ValueError, "probe= is not available"),
+        ({"probe": 1}, TypeError, "what the model is called with"),
         ({"tensors": ("outputs",)}, ValueError, "tensors must be some of"),
         ({"optimizer": "sgd"}, TypeError, "optimizer must be"),
         ({"layers": 3}, TypeError, "glob pattern"),

@@ -32,10 +32,12 @@ from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import EveryHook, ForwardHook, InputHook
 from shiftwatch.integrations.torch.modules import Watched
 from shiftwatch.integrations.torch.norms import Norms
+from shiftwatch.integrations.torch.probe import Probe, Prober
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
 from shiftwatch.integrations.torch.sweep import End, Sweeper
 from shiftwatch.integrations.torch.weights import Weights, owned
 from shiftwatch.monitor import Monitor
+from shiftwatch.probing import Probed
 from shiftwatch.records import INPUT, TENSORS, Event, Layer, Site
 from shiftwatch.running import Running
 from shiftwatch.source import Batch, Group
@@ -72,6 +74,7 @@ class TorchSource:
         whole: whether ``found`` is the whole model.
         strict: whether an error in a hook is raised.
         exact: what is counted in full.
+        probe: inputs to show again and again.
 
     Attributes:
         armed: whether the present step is watched; hooks look at nothing else where not.
@@ -86,6 +89,7 @@ class TorchSource:
         self, model: nn.Module, monitor: Monitor, optimizer: list[Optimizer],
         found: list[Watched], tensors: Iterable[str] = TENSORS, *,
         whole: bool = True, strict: bool = False, exact: Exact | None = None,
+        probe: Probe | None = None,
     ) -> None:  # fmt: skip
         self.root, self._model = modules.unwrap(model), model
         self.monitor, self.strict = monitor, strict
@@ -169,6 +173,7 @@ class TorchSource:
         self._handles: list[Any] = []
         self.counters, self._exact = Counters(self, self._hooks), exact
         self._norms = Norms(self._hooks, self._shop.lanes)
+        self._prober = None if probe is None else Prober(self, self._hooks, probe)
         self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
 
     def hook(self) -> None:
@@ -332,6 +337,8 @@ class TorchSource:
         except Exception as error:
             self._weights_failed(error)
         self.spent += clock() - began
+        if self._prober is not None:
+            self._prober.before()
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if not self.armed or not self._ours(optimizer):
@@ -448,6 +455,8 @@ class TorchSource:
                 if due:
                     self._settle()
             self._next_generation()
+            if self._prober is not None:
+                self._prober.after(step + 1)
         self._last_step = step
         self._did_step = False
         self._rate = math.nan
@@ -623,6 +632,7 @@ class TorchSource:
             losses=losses,
             given=given,
             running=self._look_at_norms(groups),
+            probes=() if self._prober is None else self._prober.take(),
         )
         for kept in (self._steps, self._rates, self._stepped, self._sizes):
             del kept[:count]
@@ -636,6 +646,11 @@ class TorchSource:
         busy = busy or self.sweeper.ready or self.counters.ready
         return busy and self._late < len(self._steps)
 
+    @property
+    def probes(self) -> list[Probed]:
+        """What the probe saw, see :class:`shiftwatch.probing.Probed`."""
+        return [] if self._prober is None else list(self._prober.seen)
+
     def seconds(self) -> float:
         """Time spent in hooks since the last call, in seconds; the monitor's calls not counted."""
         spent, self.spent = self.spent, 0
@@ -647,6 +662,8 @@ class TorchSource:
         self.sweeper.close()
         self.counters.close()
         self._norms.close()
+        if self._prober is not None:
+            self._prober.close()
         self._detach()
         # The monitor may live on to be read; a hook on a graph that still waits does nothing.
         self.root = self._model = nn.Identity()

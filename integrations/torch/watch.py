@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.census import Exact, wanted
 from shiftwatch.integrations.torch.modules import Layers
+from shiftwatch.integrations.torch.probe import wanted as probe_wanted
 from shiftwatch.integrations.torch.ranks import ranks as other_ranks
 from shiftwatch.integrations.torch.source import TorchSource
 from shiftwatch.monitor import Monitor
@@ -65,7 +66,9 @@ def watch(
             rms, zero, non-finite, saturated and dead shares are then exact, over the steps
             that were counted, and ``exact_count`` says over how many values; alerts are
             judged on samples as always. 3 to 4 ns per value on a CPU.
-        probe: not available in this version.
+        probe: inputs that stay the same, on which every layer's output is measured as the weights
+            learn: what the model is called with (a tensor, a tuple of arguments, a mapping), or
+            a :class:`Probe` with ``every=``. See below, and ``docs/ics.md``.
         ranks: of a training in several processes, ``"auto"`` merges what all of them see, where
             all call ``watch`` before the first step; ``"alone"`` watches this one's share of each
             batch. See below.
@@ -115,6 +118,14 @@ def watch(
     MPS, the host waits once in eight steps. Where a CUDA graph is replayed no hook runs: weights
     and losses are seen, and the rest is said to be dark.
 
+    With ``probe=batch`` the model is shown that batch before the first optimizer step, after 16, 32,
+    64, 128 and 256, and after every 500th: a forward pass without gradients, that training cannot
+    tell from none. What changes between them is due to the weights alone, which is internal
+    covariate shift by its first definition; in fine-tuning, the distance from the first probe is
+    the drift away from the pretrained model. ``monitor.probes`` holds the records, the history
+    ``probe_wasserstein``, ``probe_kl`` and others at the windows in which they were taken. Nothing is
+    judged by them. Of several ranks the first is asked. The user's own hooks run in such a pass.
+
     Not seen: functional operations (they show in the next layer's input), layers inside of
     TorchScript, and branches, loops and function transforms inside of compiled code. Under
     ``torch.amp.GradScaler``, gradients are recorded without its scale. What is seen in which
@@ -136,8 +147,6 @@ def watch(
             f"watch() takes a torch.nn.Module; got {type(model).__name__}. Pass the model itself; "
             "for arrays of another framework use shiftwatch.Monitor().observe()."
         )
-    if probe is not None:
-        raise ValueError("probe= is not available in this version. Leave it out.")
     kinds = _kinds(tensors)
     optimizers = _optimizers(optimizer)
     root = modules.unwrap(model)
@@ -151,6 +160,8 @@ def watch(
     chosen = modules.choose(found, layers)
     if ranks not in ("auto", "alone"):
         raise ValueError(f"ranks must be 'auto' or 'alone'; got {ranks!r}.")
+    shown = probe_wanted(probe)
+    others = other_ranks(model, [w.name for w in chosen], ranks)
     monitor = Monitor(
         run,
         every=every,
@@ -160,7 +171,7 @@ def watch(
         metrics=metrics,
         reporters=reporters,
         strict=strict,
-        ranks=other_ranks(model, [w.name for w in chosen], ranks),
+        ranks=others,
         config={
             "framework": f"torch {torch.__version__}",
             "model": type(root).__name__,
@@ -171,7 +182,7 @@ def watch(
     try:
         source = TorchSource(
             model, monitor, optimizers, chosen, kinds, whole=layers is None, strict=strict,
-            exact=wanted(exact),
+            exact=wanted(exact), probe=shown if others is None or others.rank == 0 else None,
         )  # fmt: skip
         source.hook()
         monitor.attach(source)

@@ -132,6 +132,20 @@ _ENTRIES = (
         "share",
     ),
     Entry(
+        "probe_wasserstein",
+        "Probe: Wasserstein",
+        "On inputs that stay the same, how far outputs have moved since the first probe, in its "
+        "standard deviations: the work of the weights alone.",
+        full=1.0,
+    ),
+    Entry(
+        "probe_kl",
+        "Probe: Gaussian KL",
+        "On inputs that stay the same, symmetric divergence of each unit from the first probe, in "
+        "nats, averaged over units.",
+        full=1.0,
+    ),
+    Entry(
         "batchnorm_gap",
         "BatchNorm gap",
         "Distance of the mean that enters a batch normalisation from its running mean, in running "
