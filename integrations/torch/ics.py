@@ -99,7 +99,7 @@ def ics(
         [('0', False), ('2', True)]
     """
     root = modules.unwrap(model)
-    given, targets = _parts(batch)
+    given, targets = parts(batch)
     trained = {n: p for n, p in root.named_parameters() if p.requires_grad}
     _check(trained, optimizer)
     named = {id(p): n for n, p in trained.items()}
@@ -112,7 +112,7 @@ def ics(
             here[name].requires_grad_()
         with untouched(root), torch.enable_grad():
             inner = copied(given), copied(targets)
-            value = _loss(loss, functional_call(root, here, *_arguments(inner[0])), inner[1])
+            value = loss_of(loss, functional_call(root, here, *_arguments(inner[0])), inner[1])
             found = torch.autograd.grad(value, [here[n] for n in wanted], allow_unused=True)
         whole = [
             torch.zeros_like(here[n]) if g is None else g
@@ -189,7 +189,7 @@ def _row(layer: str, before: Sequence[Tensor], after: Sequence[Tensor]) -> Layer
     )
 
 
-def _parts(batch: Any) -> tuple[Any, tuple[Any, ...]]:
+def parts(batch: Any) -> tuple[Any, tuple[Any, ...]]:
     """What the model is called with, and the rest for the loss."""
     if isinstance(batch, (tuple, list)) and batch:
         return batch[0], tuple(batch[1:])
@@ -207,7 +207,8 @@ def _arguments(given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (tuple(given) if isinstance(given, (tuple, list)) else (given,)), {}
 
 
-def _loss(loss: Callable[..., Tensor] | None, output: Any, targets: tuple[Any, ...]) -> Tensor:
+def loss_of(loss: Callable[..., Tensor] | None, output: Any, targets: tuple[Any, ...]) -> Tensor:
+    """One number: what the user's loss makes of it, or the loss that the output brings."""
     value: Any
     if loss is not None:
         value = loss(output, *targets)
