@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +49,15 @@ def train(
     options = {"run": False, "strict": True, **options}
     monitor = watch(model, optimizer=optimizer, **options) if watching else None
     losses = []
-    for _ in range(steps):
-        loss = model(torch.randn(32, 20)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-        if monitor is not None:
-            monitor.step(loss=loss)
-    if monitor is not None:
-        monitor.close()
+    with monitor or nullcontext():
+        for _ in range(steps):
+            loss = model(torch.randn(32, 20)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+            if monitor is not None:
+                monitor.step(loss=loss)
     left = [
         *model.state_dict().values(),
         *(p.grad for p in model.parameters() if p.grad is not None),

@@ -129,6 +129,7 @@ class Prober:
             if reason:
                 raise Unfit(reason)
             now = self._look()
+            seen = probed(step, now, self._first or now, self._before or None)
         except Exception as error:
             self.close()
             if source.strict and not isinstance(error, Unfit):
@@ -138,7 +139,6 @@ class Prober:
                 why = f"{type(error).__name__}: {error}. Give probe= what the model is called with"
             source.monitor.dark("probe", why)
             return
-        seen = probed(step, now, self._first or now, self._before or None)
         if not self.seen:
             self._first, self._mode = now, source.root.training
         self._before = now

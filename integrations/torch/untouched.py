@@ -45,16 +45,12 @@ def untouched(model: nn.Module) -> Iterator[None]:
         tensors = (*part._parameters.values(), *part._buffers.values())
         if any(t is not None and nn.parameter.is_lazy(t) for t in tensors):
             raise TypeError("the model has lazy parameters; call it once before")
-    held = [
-        (
-            part,
-            dict(part.__dict__),
-            dict(part._parameters),
-            dict(part._buffers),
-            dict(part._modules),
-        )
+    tables = [
+        table
         for part in parts
+        for table in (part._parameters, part._buffers, part._modules, part.__dict__)
     ]
+    held = [(table, dict(table)) for table in tables]
     copies: dict[int, Tensor] = {}
     with ExitStack() as stack:
         stack.enter_context(_blind())
@@ -71,14 +67,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
             yield
         finally:
             torch.set_autocast_cache_enabled(cached)
-            for part, own, *tables in held:
-                for name, table in zip(
-                    ("_parameters", "_buffers", "_modules"), tables, strict=True
-                ):
-                    own[name].clear()
-                    own[name].update(table)
-                part.__dict__.clear()
-                part.__dict__.update(own)
+            for table, before in held:
+                for key in [k for k in table if k not in before]:
+                    del table[key]
+                table.update(before)
 
 
 def devices(model: nn.Module) -> list[torch.device]:
