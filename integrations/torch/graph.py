@@ -96,6 +96,10 @@ class Graph:
         inside = call.sources[0] in self._ran
         return self._name(sources[0]), call.same and (inside or sources[0] == _DATA)
 
+    def source(self, tensor: Tensor) -> str:
+        """Name of the layer that a tensor comes from; the first of several."""
+        return self._name(self._origin(tensor)[0][0])
+
     def feeding(self) -> list[str]:
         """Names of the layers that fed the latest call."""
         return [self._name(source) for source in self._calls[-1][1]]
