@@ -17,6 +17,11 @@ FOLDER = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLES = {
     "numpy_only": ("", r"Found: .*\bdead\b.* from fc1 at step 200\."),
     "pytorch_loop": ("torch sklearn", r"critical: .*\bexploding\b(.|\n)*It began in "),
+    "preflight": (
+        "torch sklearn",
+        r"critical  fc1 +the signal fades(.|\n)*warning   <input>(.|\n)*gets the output of a softmax"
+        r"(.|\n)*Fit to train: True\. The loss fell from 2\.\d+ to 0\.",
+    ),
     "lightning_wandb": (
         "torch pytorch_lightning wandb",
         r"Found: variance_shift from <input> at step 150\.\nCharts .*worst_kl",

@@ -52,6 +52,14 @@ def test_the_options_run_as_printed(training: dict[str, Any]) -> None:
     training["monitor"].close()
 
 
+def test_the_look_before_the_first_step_runs_as_printed(
+    training: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    training["x"], training["y"] = training["loader"][0]
+    exec(block("print(check("), training)
+    assert capsys.readouterr().out.startswith("Sequential · 8 samples · loss")
+
+
 def test_the_lightning_lines_run_as_printed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
