@@ -293,6 +293,64 @@ def test_a_gradient_that_comes_bad_from_a_finite_loss_is_said_to() -> None:
     assert "so it comes from the loss" in alert.message
 
 
+class Square(nn.Module):
+    """The square, which overflows at 2e19."""
+
+    def forward(self, x: Any) -> Any:
+        return x * x
+
+
+def test_a_weight_that_a_bit_made_absurd_is_named_before_what_overflows() -> None:
+    """1e38 is finite, and so is what it makes: a square further on is not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), Square(), nn.Linear(64, 4))
+
+    def before(step: int) -> None:
+        if step == SICK:
+            model[0].weight.data[17, 3] = 1e38  # type: ignore[index]
+
+    alert = the_alert(train(model, before=before))
+    assert (alert.layer, alert.origin, alert.step) == ("2", "0", SICK)
+    assert "its weight holds 1e+38; further on, in 2: " in alert.message
+
+
+def test_weights_of_a_usual_size_are_not_blamed_for_what_overflows() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), Square(), nn.Linear(64, 4))
+    now = plant(model[2], INF)
+    alert = the_alert(train(model, now=now))
+    assert (alert.layer, alert.origin, alert.step) == ("2", "2", SICK)
+
+
+def test_an_infinity_in_the_batch_that_shows_in_the_gradients_is_a_data_fault() -> None:
+    """Tanh makes a finite number of it; backward, 0 times Inf is NaN."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 16, bias=False), nn.Tanh(), nn.Linear(16, 4))
+
+    def data(step: int, x: Any) -> Any:
+        if step == SICK:
+            x[9, 5] = INF
+        return x
+
+    alert = the_alert(train(model, data=data))
+    assert (alert.layer, alert.tensor, alert.origin) == ("<input>", "input", "<input>")
+    assert (alert.step, alert.detected) == (SICK, SICK)
+    assert alert.message.endswith(
+        "1 Inf of 8,192 values, first in unit 5, seen in the gradients first"
+    )
+
+
+def test_a_gradient_that_another_reason_ruined_is_no_fault_of_a_finite_input() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 16, bias=False), nn.Tanh(), nn.Linear(16, 4))
+
+    def loss_of(step: int, loss: Any) -> Any:
+        return loss * NAN if step == SICK else loss
+
+    alert = the_alert(train(model, loss_of=loss_of))
+    assert alert.origin != "<input>" and alert.step == SICK
+
+
 def test_what_does_not_come_again_is_said_not_to() -> None:
     """One bad batch whose infinity a tanh swallows: the samples are all there is."""
     model = mlp()

@@ -23,7 +23,7 @@ import logging
 import math
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from time import perf_counter_ns as clock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,6 +56,8 @@ CALM = 256
 SMALL = 4096
 #: … and which are summed is chosen anew so often, in watched steps.
 SELDOM = 64
+#: Size of a value that no weight has for good reason; its square overflows.
+ABSURD = 1e15
 #: Values looked at in one piece; what is larger takes several.
 PIECE = 1 << 24
 
@@ -380,7 +382,6 @@ class Sweeper:
                 self._clean = False
             if not self._clean:
                 _guarded(self.source, self._end, output)
-        self._given.clear()
         self.alive.clear()
 
     def before(self) -> None:
@@ -520,6 +521,8 @@ class Sweeper:
         ]
         _read([*given, *results, *(s for c in calls for s in (*c.own, *c.outputs))])
         found = self._cause(given, calls, dead, ruined=True)
+        if isinstance(found, Finding) and found.layer != INPUT:
+            found = _absurd(self.alive, found) or found
         worst = next((s for s in results if self._harmful(s)), None)
         if not found and last and worst is not None:
             some = "of all layers" if not dead else "of the layers that could still be looked at"
@@ -545,7 +548,9 @@ class Sweeper:
                 break
 
     def _first_with_gradients(self) -> list[Owned]:
-        """Of the first two layers with a small parameter the smallest; else the smallest of all."""
+        """Of the first two layers the largest that is small, for a bias misses an input that is
+        not finite; else the smallest of all.
+        """
         order = self.graph.order
         sizes: list[tuple[int, int, int]] = []
         for i, own in enumerate(self.held):
@@ -553,7 +558,7 @@ class Sweeper:
             if type(grad) is Tensor and grad.layout == torch.strided:
                 sizes.append((order.get(own.layer, len(order)), grad.numel(), i))
         small: dict[int, int] = {}
-        for place, size, i in sorted(sizes):
+        for place, size, i in sorted(sizes, key=lambda s: (s[0], -s[1])):
             if size <= SMALL:
                 small.setdefault(place, i)
         least = [min(sizes, key=lambda s: s[1])[2]] if sizes else []
@@ -562,6 +567,18 @@ class Sweeper:
     def _look_at_gradients(self) -> None:
         """At all gradients that the optimizer is about to use, from the loss backwards."""
         self._looked()
+        entered = [
+            Seen(INPUT, "input", path, t.numel(), flags(t, axis_of("rank", t)))
+            for path, ref in self._given
+            if (t := ref()) is not None and t.is_floating_point()
+        ]
+        _read(entered)
+        harm = [s for s in entered if s.count.nan or s.count.high]
+        if harm:  # a layer that saturates lets Inf through as a finite value, forward
+            text = f"{harm[0].words}, seen in the gradients first"
+            site = Site(INPUT, "input", harm[0].part if harm[0] is not entered[0] else "")
+            self._early = Finding(INPUT, site, harm[0].size, harm[0].count.bad, text)
+            return
         order = self.graph.order
         layers: dict[str, list[Seen]] = {}
         for own in self.held:
@@ -628,22 +645,30 @@ class Sweeper:
                 f"the weights of {len(ill)} layers are not finite by now: an optimizer step wrote "
                 "that, and where it began can no longer be seen"
             )
+        gone: Seen | None = None  # of a layer whose output can no longer be looked at
         for call in calls:
             harm = [s for s in call.inputs if s.count.nan or s.count.high]
             if harm:
                 return self._between(call, harm[0])
             out = next((s for s in call.outputs if self._harmful(s)), None)
             if out is None:
+                own = next((s for s in sick[call.layer] if not s.count.masked), None)
+                if own is not None and call.layer in dead:
+                    gone = gone or own
                 continue
             layer, words = self._blamed(call.layer, dead), out.words
             site = Site(layer, "output", out.part if layer == call.layer else "")
             if layer != call.layer:
                 words += f", as {out.layer} passes them on"
                 call = next(c for c in calls if c.layer == layer)
+            if gone is not None and gone.layer != layer:
+                break
             if sick[layer]:
                 return _in_weight(sick[layer][0], f"its output holds {words}", bool(call.inputs))
             text = f"{words}; {self._beside(call, dead)}"
             return Finding(layer, site, out.size, out.count.bad, text)
+        if gone is not None:
+            return _in_weight(gone, "its output was gone when it was looked for", False)
         for layer in ill:
             return _in_weight(sick[layer][0], "its output is finite so far", False)
         return ""
@@ -709,7 +734,8 @@ def _square(tensor: Tensor) -> float | None:
     ):  # fmt: skip
         return None
     values = _values(address, number)
-    return float(values.dot(values))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(values.dot(values))
 
 
 @lru_cache(64)
@@ -727,6 +753,25 @@ def _in_weight(seen: Seen, beside: str, inputs: bool) -> Finding:
         seen.layer, Site(seen.layer, "weight", part), seen.size, seen.count.bad,
         f"{seen.words}{name}; {before}{beside}",
     )  # fmt: skip
+
+
+def _absurd(alive: Iterable[tuple[ForwardHook, str, Any]], found: Finding) -> Finding | None:
+    """A weight whose values no training makes, in a layer before the one that was found.
+
+    An exponent's bit that flips gives 1e38: finite, and so is what comes out, until a
+    square of it is taken some layers further on.
+    """
+    for hook, _, _ in alive:
+        if hook.name == found.layer:
+            return None
+        for key, weight in hook.module.named_parameters():
+            if not _readable(weight) or not weight.is_floating_point():
+                continue
+            largest = float(weight.data.abs().amax()) if weight.numel() else 0.0
+            if largest > ABSURD and math.isfinite(largest):
+                text = f"its {key} holds {largest:.2g}; further on, in {found.layer}: {found.text}"
+                return replace(found, layer=hook.name, text=text)
+    return None
 
 
 def _owning(calls: list[Call]) -> list[list[Seen]]:
