@@ -18,6 +18,7 @@ from shiftwatch.frame import Framed, Wanted, framing
 from shiftwatch.guess import guess
 from shiftwatch.incidents import Drift, Incidents
 from shiftwatch.ledger import Ledger
+from shiftwatch.occasions import look, occasions_init
 from shiftwatch.plain import plain, restored
 from shiftwatch.probing import probe_metrics
 from shiftwatch.records import Alert, Event, Incident, Site, from_plain, to_plain
@@ -42,6 +43,7 @@ RECORDED = (
 # Metrics that need single units; dead_fraction is taken from the ledger instead.
 _UNITS = {"dormant", "worst_unit_shift"}
 _GUESSES = 8  # windows in which activations are read off the values
+_ALARMING = ("mode", "gradients")  # events that are what an alert is about
 _EVENT_MEMORY = 16  # steps for which an event is named in the advice
 
 
@@ -105,6 +107,7 @@ class Judgement:
         self._metrics = {key: (function, arity(function)) for key, function in table.items()}
         self._states = [rule.init(0) for rule in self.rules]
         self._explained = explained_init(0)
+        self._occasions = occasions_init()
         self._kept = Summary.empty((0,))
         self._before = Summary.empty((0,))
         self._ledger = Ledger()
@@ -158,6 +161,7 @@ class Judgement:
         yield
         self._ledger.add(activity)
         self._explained, update, explained = explain(self._explained, course, self.sites)
+        self._occasions, occasions = look(self._occasions, batch, update, self.sites, losses)
         if self._guessing > 0 and self.sites.unguessed.any():
             self._guessing -= 1
             for column, activation in guess(summary, self.sites).items():
@@ -182,6 +186,8 @@ class Judgement:
             given=given,
             update=update,
             explained=explained,
+            held=occasions.held,
+            surprise=occasions.surprise,
         )
         self._events = [e for e in (*self._events, *batch.events) if e.step > last - 64]
         yield
@@ -275,7 +281,11 @@ class Judgement:
         if not firings:
             return ""
         first = min(f.step for f in firings)
-        near = [e for e in self._events if 0 <= first - e.step <= _EVENT_MEMORY]
+        near = [
+            e
+            for e in self._events
+            if 0 <= first - e.step <= _EVENT_MEMORY and e.kind not in _ALARMING
+        ]
         return f"Shortly before, at step {near[-1].step}: {near[-1].detail}." if near else ""
 
     def state(self) -> dict[str, Any]:
@@ -284,6 +294,7 @@ class Judgement:
             "rules": [plain(s) for s in self._states],
             "names": [type(r).__name__ for r in self.rules],
             "explained": plain(self._explained),
+            "occasions": plain(self._occasions),
             "kept": _summary_state(self._kept),
             "before": _summary_state(self._before),
             "ledger": plain(self._ledger.state()),
@@ -301,6 +312,8 @@ class Judgement:
                 for s, r in zip(state["rules"], self.rules, strict=True)
             ]
         self._explained = restored(state["explained"], explained_init(number))
+        if "occasions" in state:  # not in those of before 0.2
+            self._occasions = restored(state["occasions"], occasions_init())
         self._kept = _summary_from(state["kept"])
         self._before = _summary_from(state["before"])
         self._ledger.load(restored(state["ledger"], self._ledger.state()))

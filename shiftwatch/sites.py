@@ -100,6 +100,11 @@ class Sites:
         return np.array([not self.layers[s.layer].parameters for s in self.all], bool)
 
     @cached_property
+    def main(self) -> np.ndarray:
+        """Sites that are no bias: of weights and updates those that carry a layer."""
+        return np.array([not s.part or s.part.startswith("weight") for s in self.all], bool)
+
+    @cached_property
     def heads(self) -> np.ndarray:
         """Sites of layers that feed no other layer: there saturation is the goal."""
         fed = {parent for layer in self.layers.values() for parent in layer.parents}

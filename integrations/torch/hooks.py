@@ -362,7 +362,7 @@ class InputHook(Hook):
         if source.calm[training] and len(args) == 1 and not kwargs and "" in taps:
             (tensor,) = args
             if _simple(tensor) and tensor.is_floating_point() and tensor.dim():
-                source.passed(len(tensor), training)
+                source.passed(tensor.shape, training)
                 source.sweeper.begin((("", tensor),), training)
                 if source.inputs and not self.dark:
                     taps[""].record(_pixels(tensor))

@@ -34,6 +34,9 @@ class Evidence:
             rms of the weight, at the update's column; NaN elsewhere and where not seen.
         explained: float64[T], at least 1: how much larger than usual the weight updates of
             the last steps were, hence how much more drift they explain.
+        held: bool[T], whether the run did something on purpose that moves distributions.
+        surprise: float64[T], octaves of the loss above all recent ones, at this step or the
+            few before it; a batch like that explains a large update.
     """
 
     sites: Sites
@@ -46,6 +49,8 @@ class Evidence:
     given: np.ndarray
     update: np.ndarray
     explained: np.ndarray
+    held: np.ndarray
+    surprise: np.ndarray
 
 
 class Firing(NamedTuple):
