@@ -70,6 +70,7 @@ class ShiftWatch(Callback):
         every: watch every n-th step.
         budget: share of the step time under which shiftwatch keeps itself, such as 0.01.
         reference: ``first``, ``previous``, or the path of a good run.
+        alpha: probability that a healthy run raises anything by chance; 0.01 by default.
         rules: who judges; by default all rules.
         metrics: own metrics, name to function.
         reporters: callables of one report, beside the trainer's loggers.
@@ -100,6 +101,7 @@ class ShiftWatch(Callback):
         every: int = 1,
         budget: float | None = None,
         reference: str | os.PathLike[str] = "first",
+        alpha: float | None = None,
         rules: Sequence[Judge] | None = None,
         metrics: Mapping[str, Callable[..., Any]] | None = None,
         reporters: Sequence[Callable[[Report], object]] = (),
@@ -116,7 +118,7 @@ class ShiftWatch(Callback):
         self.strict = strict
         options = {
             "layers": layers, "tensors": tensors, "every": every, "budget": budget,
-            "reference": reference, "rules": rules, "metrics": metrics, "exact": exact,
+            "reference": reference, "alpha": alpha, "rules": rules, "metrics": metrics, "exact": exact,
             "probe": probe, "ranks": None if ranks == "auto" else ranks, "strict": strict,
         }  # fmt: skip
         self._options = {name: v for name, v in options.items() if v is not None}

@@ -37,7 +37,7 @@ from shiftwatch.records import (
 )  # fmt: skip
 from shiftwatch.references import Decayed, First, Previous, Reference, SavedRun
 from shiftwatch.reporters import LoggingReporter, Reporter, deliver
-from shiftwatch.rules import DEFAULT, Judge
+from shiftwatch.rules import Judge, budgeted
 from shiftwatch.run import Run
 from shiftwatch.shares import Share
 from shiftwatch.signs import Signs
@@ -64,6 +64,9 @@ class Monitor:
         budget: share of the step time, such as 0.01, under which shiftwatch keeps itself
             by watching fewer steps; ``None`` watches every ``every``-th.
         reference: ``"first"``, ``"previous"``, ``"decayed"``, or the path of a good run.
+        alpha: false-alarm budget of a whole run: the probability, such as 0.01, that a healthy
+            one raises anything by chance, over all layers, metrics and steps. What it rests on:
+            ``docs/alarms.md``. Rules that are given bring their own.
         rules: who judges; ``None`` for ``shiftwatch.rules.DEFAULT``.
         metrics: own metrics, name to function of ``(summary)`` or ``(current, reference)``
             returning float64[sites].
@@ -98,6 +101,7 @@ class Monitor:
         every: int = 1,
         budget: float | None = None,
         reference: str | os.PathLike[str] | Reference = "first",
+        alpha: float = 0.01,
         rules: Sequence[Judge] | None = None,
         metrics: Mapping[str, Callable[..., np.ndarray]] | None = None,
         reporters: Sequence[Reporter] = (),
@@ -117,12 +121,11 @@ class Monitor:
         for reporter in reporters:
             if not callable(reporter):
                 raise TypeError(f"A reporter must be a callable of one Report; got {reporter!r}.")
+        judges = budgeted(alpha) if rules is None else tuple(rules)
         self.every, self.budget, self.strict = every, budget, strict
         self.steps = 0
         self._sites = Sites()
-        self._judgement = Judgement(
-            self._sites, _reference(reference), DEFAULT if rules is None else rules, metrics
-        )
+        self._judgement = Judgement(self._sites, _reference(reference), judges, metrics)
         self._ranks, self._speaks = ranks, ranks is None or ranks.rank == 0
         self._backlog: deque[Share] = deque()  # to be judged alone
         self._reporters: tuple[Reporter, ...] = ()
@@ -152,7 +155,7 @@ class Monitor:
             "every": every,
             "budget": budget,
             "reference": reference if isinstance(reference, str) else str(reference),
-            "rules": [repr(r) for r in (DEFAULT if rules is None else rules)],
+            "rules": [repr(r) for r in judges],
             "metrics": sorted(metrics or ()),
         }
         meta: dict[str, Any] = {
@@ -469,7 +472,7 @@ class Monitor:
             sign, bad = self._signs.look(self._source.energy(), forward, long)
             fresh = broken and not self._broken
             self._broken = broken  # news only: a loss that stays NaN is no reason to hurry
-            sign |= fresh
+            sign |= fresh or self._signs.surprises(value)
             look = getattr(self._source, "look", None)
             if look is not None:
                 look(self.steps, bad or fresh, broken)

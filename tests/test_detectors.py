@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -290,11 +291,54 @@ def test_what_is_under_the_floor_does_not_matter() -> None:
 
 def test_until_the_memory_is_half_full_the_prior_is_the_scale() -> None:
     jump = Jump(prior=1.0, memory=64, floor=0.0)
-    state, fired = play(jump, [0.0] * 20 + [7.0] * 5)
+    state, fired = play(jump, [0.0] * 20 + [7.0, 7.0] + [0.0] * 9)
     assert float(state.scale) == pytest.approx(1.0) and not fired.any()
     assert play(jump, [0.0] * 20 + [9.0] * 5)[1].any()
     state, _ = play(jump, np.random.default_rng(0).normal(0, 0.1, 200))
     assert 0.08 < float(state.scale) < 0.15
+
+
+@pytest.mark.parametrize("far", [1.0, 2.0, 3.0])
+def test_a_level_that_leaves_its_place_now_and_then_is_known_for_it(far: float) -> None:
+    """As the output of a block that stochastic depth skips in one step of nine."""
+    random = np.random.default_rng(0)
+    values = random.normal(0, 0.05, 400)
+    values[8::9] += far
+    values[9::18] += far  # and in every other two at once, which would confirm a jump
+    assert not play(Jump(), values)[1].any()
+    values[300:] += 5 * far
+    assert play(Jump(), values)[1][300:304].any()
+
+
+def test_two_outliers_in_a_memory_leave_the_scale_alone() -> None:
+    values = np.random.default_rng(0).normal(0, 0.1, 256)
+    plain = float(play(Jump(), values)[0].scale)
+    values[[210, 230]] += 5.0
+    assert float(play(Jump(), values)[0].scale) == pytest.approx(plain, rel=0.2)
+
+
+TRADES = Jump(limit=8.0, floor=1.0, prior=0.03, least=0.03, trade=0.4)
+
+
+@pytest.mark.parametrize(
+    ("size", "when"),
+    [(0.3, None), (0.5, 22), (1.5, 21), (3.0, 21)],
+    ids=["tiny", "small", "usual", "far"],
+)
+def test_a_smaller_change_counts_where_it_is_more_unusual(size: float, when: int | None) -> None:
+    """Half the floor is 16 scales here; it has to last for a value longer."""
+    values = [0.0] * 20 + [size] * 20
+    found = [(time, since) for time, since, _ in outcomes(values, TRADES)]
+    extra = int(1.0 > size) + int(size < 2.0)
+    assert found == ([] if when is None else [(21 + extra, 20)])
+    assert outcomes(values, replace(TRADES, trade=1.0)) == (
+        [] if size < 1 else [(21 + (size < 2.0), 20, size)]
+    )
+
+
+def test_a_smaller_change_that_is_no_more_unusual_does_not_count() -> None:
+    values = [0.0] * 20 + [0.5] * 20
+    assert outcomes(values, replace(TRADES, prior=0.06, least=0.06)) == []
 
 
 def test_a_larger_update_explains_a_larger_move() -> None:
@@ -313,8 +357,11 @@ def test_limits_may_differ_from_series_to_series() -> None:
 
 @pytest.mark.parametrize("trouble", ["none", "jumps", "gaps", "both"])
 @pytest.mark.parametrize("patience", [0, 1])
-def test_many_updates_at_once_are_as_one_after_the_other(trouble: str, patience: int) -> None:
-    jump = Jump(floor=np.array([0.5, 0.8]), patience=patience, memory=16)
+@pytest.mark.parametrize("trade", [1.0, 0.4])
+def test_many_updates_at_once_are_as_one_after_the_other(
+    trouble: str, patience: int, trade: float
+) -> None:
+    jump = Jump(floor=np.array([0.5, 0.8]), patience=patience, memory=16, trade=trade)
     rng = np.random.default_rng(0)
     single = together = jump.init((3, 2))
     for first in range(0, 200, 10):

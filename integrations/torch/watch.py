@@ -31,6 +31,7 @@ def watch(
     every: int = 1,
     budget: float | None = None,
     reference: str | os.PathLike[str] = "first",
+    alpha: float = 0.01,
     rules: Sequence[Any] | None = None,
     metrics: Mapping[str, Callable[..., np.ndarray]] | None = None,
     reporters: Sequence[Callable[[Report], Any]] = (),
@@ -60,7 +61,7 @@ def watch(
             that pays for, the first eight whatever they cost. In steps that are left out hooks are
             off, except in compiled code, and in every fourth the loss is asked whether it is
             finite, for a few microseconds; ``monitor.overhead`` says what was spent.
-        reference, rules, metrics, reporters: see :class:`shiftwatch.Monitor`.
+        reference, alpha, rules, metrics, reporters: see :class:`shiftwatch.Monitor`.
         exact: layers whose outputs are counted in full instead of sampled, chosen as by
             ``layers``, or an :class:`Exact` with ``every=``. In the history, their mean, std,
             rms, zero, non-finite, saturated and dead shares are then exact, over the steps
@@ -167,6 +168,7 @@ def watch(
         every=every,
         budget=budget,
         reference=reference,
+        alpha=alpha,
         rules=rules,
         metrics=metrics,
         reporters=reporters,

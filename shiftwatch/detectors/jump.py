@@ -14,6 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+#: Twice what two in 64 differences exceed, in Gaussian standard deviations.
+RARE = 4.0
+#: Share of the limit that a score must reach however large the change.
+LEAST = 0.9
+# In the place of a floor of nothing, to divide by.
+_TINY = 1e-300
+
 
 class JumpState(NamedTuple):
     """What is remembered of each series.
@@ -69,9 +76,13 @@ class Jump:
         patience: values that must confirm a jump, one more where it is under twice the floor;
             0 fires at once.
         burn_in: values before the first jump.
+        trade: smallest share of ``floor`` that counts where the score is larger in proportion,
+            and fires one value later still; 1 for no such trade.
 
     The scale is 1.4826 times the median size of the differences: the standard deviation
-    if they are Gaussian, hardly moved by a few outliers. ``inflate`` in ``update`` widens
+    if they are Gaussian, hardly moved by a few outliers; or what two in 64 exceed, over
+    :data:`RARE`, where that is more: a level that leaves its place now and then, as under
+    stochastic depth, is to be known for it. ``inflate`` in ``update`` widens
     it where the change has an explanation (a larger weight update).
     """
 
@@ -83,6 +94,7 @@ class Jump:
     least: float | np.ndarray = 0.02
     patience: int = 1
     burn_in: int = 16
+    trade: float = 1.0
 
     def init(self, shape: tuple[int, ...]) -> JumpState:
         """State before the first value."""
@@ -115,12 +127,13 @@ class Jump:
             score = move / (state.scale * inflate)
             waiting = seen & (state.since >= 0)
             change = np.where(waiting, value - state.place, move)
-            held = waiting & (np.abs(change) >= self.floor)
+            share = np.abs(change) / np.maximum(self.floor, _TINY)
+            held = waiting & (share >= self.trade)
             held &= np.sign(change) == np.sign(state.score)
             fresh = seen & (state.since < 0) & ~first
             fresh &= state.n >= self.burn_in
-            fresh &= (np.abs(score) > self.limit) & (np.abs(move) >= self.floor)
-            modest = np.abs(change) < 2 * np.asarray(self.floor)
+            fresh &= self._beyond(score, move, self.floor)
+            modest = (share < 2.0).astype(np.int64) + (share < 1.0)
         ripe = held & (time - state.since >= self.patience + modest)
         if self.patience == 0:
             ripe = fresh
@@ -139,6 +152,9 @@ class Jump:
         learn = seen & ~first & (state.since < 0) & ~fresh
         slot = np.arange(self.memory).reshape(-1, *([1] * value.ndim)) == state.n % self.memory
         moves = np.where(slot & learn, np.abs(move), state.moves)
+        # One that was not confirmed is a move that this level makes now and then.
+        passing = waiting & ~held
+        moves = np.where(slot & passing, np.abs(state.score) * state.scale, moves)
         state = JumpState(
             n=state.n + seen,
             levels=levels,
@@ -211,7 +227,7 @@ class Jump:
         windows = sliding_window_view(line[:-1], self.lag, axis=0)
         move = values - _middle(np.moveaxis(np.sort(windows, axis=-1), -1, 0))
         score = move / (state.scale * factor)
-        fresh = (np.abs(score) > self.limit) & (np.abs(move) >= floor)
+        fresh = self._beyond(score, move, floor)
         fresh &= state.n + rows >= self.burn_in
         calm = ~fresh.any(0) & (state.since < 0) & (state.n > 0)
         number = np.where(calm, number, 0)
@@ -232,6 +248,14 @@ class Jump:
             r, c = row[late], series[late]
             ring[(state.n[c] + r) % len(ring), c] = new[r, c]
         return calm, state._replace(n=state.n + number, levels=levels, moves=moves)
+
+    def _beyond(self, score: np.ndarray, move: np.ndarray, floor: np.ndarray | float) -> np.ndarray:
+        """Where a move is both unusual and large enough."""
+        unusual = np.abs(score) / self.limit
+        large = np.abs(move) / np.maximum(floor, _TINY)
+        if self.trade == 1:
+            return np.asarray((unusual > 1) & (large >= 1))
+        return np.asarray((unusual * large > 1) & (unusual > LEAST) & (large >= self.trade))
 
     def _stepwise(
         self,
@@ -256,7 +280,11 @@ class Jump:
 
         Cost: one median over ``memory`` values per series, much more than an update.
         """
-        return state._replace(scale=np.maximum(1.4826 * _median(state.moves), self.least))
+        ordered = np.sort(state.moves, axis=0)
+        rare = ordered[-max(len(ordered) // 32, 1) - 1] / RARE
+        return state._replace(
+            scale=np.maximum(np.maximum(1.4826 * _middle(ordered), rare), self.least)
+        )
 
 
 def _median(values: np.ndarray) -> np.ndarray:

@@ -6,28 +6,37 @@ judged on its own, and a fall only against the median of all layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from shiftwatch import alpha
 from shiftwatch.detectors import Jump
 from shiftwatch.detectors.jump import JumpState
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
 _OWN, _RELATIVE = range(2)
+# Share of the run's false-alarm budget.
+_SHARE = 0.1
 
 
 class GradientState(NamedTuple):
     """Attributes: jump: [..., sites, 2]; last: float64[sites], latest log2 rms; until: int64[sites];
-    profiled: bool, whether the profile over depth was judged.
+    profiled: bool, whether the profile over depth was judged; began: float64[1], the loss then,
+    NaN before and once it was judged whether the loss has moved.
     """
 
     jump: JumpState
     last: np.ndarray
     until: np.ndarray
     profiled: np.ndarray
+    began: np.ndarray
+
+
+# Step at which a loss should have moved, and by which share of itself.
+_STUCK, _FLAT = 96, 0.02
 
 
 @dataclass(frozen=True)
@@ -35,21 +44,32 @@ class Gradient:
     """Exploding and vanishing gradients.
 
     Args:
-        limit: in robust scales of the site's own moves.
+        alpha: probability that a healthy run raises anything by chance, see :mod:`shiftwatch.alpha`.
+        limit: in robust scales of the site's own moves; ``None`` for what
+            ``alpha`` asks for.
         octaves: change that matters, in octaves: 6.64 is a factor of 100.
         profile: smallest ratio of the first layer's gradient to the last layer's at the
             start; under it the net is born with vanishing gradients (Glorot & Bengio 2010).
+        faint: the same where the loss has not moved in so many steps since.
         memory: steps after which a new level is the normal one.
     """
 
-    limit: float = 8.0
+    alpha: float = 0.01
+    limit: float | None = None
     octaves: float = 6.64
     profile: float = 1e-5
+    faint: float = 1e-3
     memory: int = 256
 
     @property
     def _jump(self) -> Jump:
-        return Jump(limit=self.limit, floor=self.octaves, prior=0.8, least=0.05, memory=32)
+        return Jump(floor=self.octaves, prior=0.8, least=0.05, memory=32)
+
+    def _needed(self, levels: int, steps: np.ndarray) -> float:
+        """The limit by now, for so many levels."""
+        if self.limit is not None:
+            return self.limit
+        return alpha.limit(_SHARE * self.alpha, levels, int(steps.max(initial=0)))
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Gradients in training."""
@@ -62,6 +82,7 @@ class Gradient:
             np.full(sites, np.nan),
             np.full(sites, -1, np.int64),
             np.zeros(1, bool),
+            np.full(1, np.nan),
         )
 
     def update(self, state: GradientState, evidence: Evidence) -> Verdict:
@@ -74,7 +95,7 @@ class Gradient:
         with np.errstate(divide="ignore"):
             levels = np.log2(np.maximum(sizes, 1e-30))
         common, last = _common(levels, state.last)
-        jump = self._jump
+        jump = replace(self._jump, limit=self._needed(2 * mine.size, frame.steps))
         both = np.stack([levels, levels - common[:, None]], -1)
         inner, out = jump.run(jump.refresh(state.jump), both, frame.steps)
         until = state.until.copy()
@@ -100,13 +121,21 @@ class Gradient:
             )
         until = np.where(frame.steps.max(initial=-1) >= until, -1, until)
         profiled = state.profiled
+        began = state.began
         if not profiled[0] and frame.steps.size and frame.steps[-1] >= 15:
             profiled = np.ones(1, bool)
-            firings += self._profile(evidence, mine, last)
-        return Verdict(GradientState(inner, last, until, profiled), firings, until >= 0)
+            began = np.array([_middle(evidence.losses)])
+            firings += self._profile(evidence, mine, last, self.profile)
+        elif np.isfinite(began[0]) and frame.steps.size and frame.steps[-1] >= _STUCK:
+            if abs(_middle(evidence.losses) - began[0]) < _FLAT * abs(began[0]):
+                firings += self._profile(evidence, mine, last, self.faint)
+            began = np.full(1, np.nan)
+        return Verdict(GradientState(inner, last, until, profiled, began), firings, until >= 0)
 
-    def _profile(self, evidence: Evidence, mine: np.ndarray, last: np.ndarray) -> list[Firing]:
-        """Whether the gradient reaches the first layers at all, judged once at the start."""
+    def _profile(
+        self, evidence: Evidence, mine: np.ndarray, last: np.ndarray, least: float
+    ) -> list[Firing]:
+        """Whether the gradient reaches the first layers at all: at least so much of the last's."""
         sites = evidence.sites
         weighted = [
             place
@@ -119,7 +148,7 @@ class Gradient:
             return []
         first, final = weighted[0], weighted[-1]
         ratio = 2.0 ** float(last[first] - last[final])
-        if not 0 < ratio < self.profile or last[final] <= np.log2(1e-30):
+        if not 0 < ratio < least or last[final] <= np.log2(1e-30):
             return []
         return [
             Firing(
@@ -129,11 +158,18 @@ class Gradient:
                 severity="warning",
                 metric="rms",
                 value=2.0 ** float(last[first]),
-                limit=self.profile * 2.0 ** float(last[final]),
-                text=f"gradient is {ratio:.2g} of the last layer's from the start",
-                score=float(np.log2(self.profile / ratio)) + 1,
+                limit=least * 2.0 ** float(last[final]),
+                text=f"gradient is {ratio:.2g} of the last layer's from the start"
+                + (", and the loss has not moved since" if least == self.faint else ""),
+                score=float(np.log2(least / ratio)) + 1,
             )
         ]
+
+
+def _middle(losses: np.ndarray) -> float:
+    """Median of those that are known; NaN for none."""
+    known = losses[np.isfinite(losses)]
+    return float(np.median(known)) if known.size else float("nan")
 
 
 def _common(levels: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shiftwatch import alpha
 from shiftwatch.detectors import Jump
 from shiftwatch.detectors.jump import Jumped, JumpState
 from shiftwatch.records import INPUT
@@ -25,6 +26,8 @@ from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
 _STD, _MEAN, _SPREAD = range(3)
+# Share of the run's false-alarm budget.
+_SHARE = 0.8
 # An octave of the standard deviation in the unit of variance_shift.
 _LN_VARIANCE = 2 * log(2)
 # Values of a site and samples of a batch in a step under which the floors widen, by the root.
@@ -57,7 +60,8 @@ class Response:
     """Jumps of a layer's distribution.
 
     Args:
-        limit: in robust scales of the site's own moves.
+        alpha: probability that a healthy run raises anything by chance, see :mod:`shiftwatch.alpha`.
+        limit: in robust scales of the site's own moves; ``None`` for what ``alpha`` asks for.
         octaves: smallest change of the standard deviation that matters, in octaves: 0.5 is 41 %.
         deviations: smallest change of the mean that matters, in standard deviations.
         collapse: fall of the spread within units, in octaves, that counts as collapse.
@@ -65,26 +69,30 @@ class Response:
         data: how many times as much the model's input may change: curricula and
             augmentation do.
         memory: steps after which a new level is the normal one.
+        trade: share of the smallest change that matters which still does where it is the
+            more unusual: half the change at twice the score.
 
     The limits were chosen on small networks: docs/alarms.md says which.
     """
 
-    limit: float = 8.0
+    alpha: float = 0.01
+    limit: float | None = None
     octaves: float = 0.5
-    deviations: float = 0.5
+    deviations: float = 0.75
     collapse: float = 3.33
     explosion: float = 3.33
     data: float = 2.0
     memory: int = 256
+    trade: float = 0.4
 
     @property
     def _jump(self) -> Jump:
         floor = np.array([self.octaves, self.deviations, self.collapse])
         return Jump(
-            limit=self.limit,
             floor=floor,
             prior=np.array([0.25, 0.2, 0.25]),
             least=np.array([0.02, 0.02, 0.02]),
+            trade=self.trade,
         )
 
     def _for(self, evidence: Evidence, mine: np.ndarray) -> Jump:
@@ -96,11 +104,19 @@ class Response:
         values = np.maximum(evidence.frame.count[:, mine].max(0, initial=0), 1)
         samples = evidence.batch.batch_size.max(initial=0) or _SAMPLES
         few = np.sqrt(np.maximum(1, np.maximum(_VALUES / values, _SAMPLES / samples)))
-        return replace(self._jump, floor=np.asarray(self._jump.floor) * wider * few[:, None])
+        floor = np.asarray(self._jump.floor) * wider * few[:, None]
+        return replace(self._jump, floor=floor, limit=self._needed(evidence, mine.size))
+
+    def _needed(self, evidence: Evidence, sites: int) -> float:
+        """The limit by now, for so many sites of three levels."""
+        if self.limit is not None:
+            return self.limit
+        steps = evidence.frame.steps
+        return alpha.limit(_SHARE * self.alpha, 3 * sites, int(steps.max(initial=0)))
 
     @property
     def _blast(self) -> Jump:
-        return Jump(limit=self.limit, floor=self.explosion, prior=0.25, least=0.02, burn_in=8)
+        return Jump(floor=self.explosion, prior=0.25, least=0.02, burn_in=8)
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Outputs and inputs in training."""
@@ -127,16 +143,16 @@ class Response:
         world = _scale_of_network(np.hypot(means, stds))
         least = max(1e-3 * world, 1e-30)
         units, typical = _units(stds, state.typical, state.unit, least)
-        jump, blast = self._for(evidence, mine), self._blast
+        jump = self._for(evidence, mine)
+        blast = replace(self._blast, limit=jump.limit)
         # Means are followed in their own unit, for theirs changes from step to step.
         lengths = np.ones((*units.shape, 3))
         lengths[..., _MEAN] = units
         inner, home = _rescaled(jump.refresh(state.jump), state.home, state.unit)
         sizes = np.log2(stds + least)
         levels = np.stack([sizes, means, np.log2((spreads + least) / (stds + least))], axis=-1)
-        inner, out = jump.run(
-            inner, levels, frame.steps, evidence.explained, np.asarray(jump.floor) * lengths
-        )
+        excused = np.where(evidence.held, np.inf, evidence.explained)
+        inner, out = jump.run(inner, levels, frame.steps, excused, np.asarray(jump.floor) * lengths)
         outer, big = blast.run(blast.refresh(state.blast), sizes, frame.steps)
         out = out._replace(change=out.change / lengths)
         course, when = state.course.copy(), state.when.copy()
