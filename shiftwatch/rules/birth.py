@@ -1,0 +1,145 @@
+"""Birth: what is wrong before anything was learnt.
+
+A net that is born broken has no better past to be compared with, so its first steps are judged by
+level, with wide limits: weights that are all the same number, layers that make their input many times
+larger, an input that nobody scaled. He and Glorot initialisation keep the size of what passes
+through a layer within a factor of three or so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from shiftwatch.records import INPUT
+from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.sites import Sites
+
+# Layers whose weights are drawn at random. Norms, gates and scales may well begin constant.
+_DRAWN = ("Linear", "Conv", "LSTM", "GRU", "RNN", "Bilinear", "Dense", "MultiheadAttention")
+
+
+class BirthState(NamedTuple):
+    """Attributes: done: bool[1], whether the first batch was judged."""
+
+    done: np.ndarray
+
+
+@dataclass(frozen=True)
+class Birth:
+    """Constant weights, gains and inputs of the wrong size, in the first batch.
+
+    Args:
+        gain: largest root mean square of a layer's output over that of what feeds it.
+        scale: largest root mean square of the model's input.
+        spread: smallest standard deviation of drawn weights over the size of their mean. They
+            are seen after the first update, which tells equal ones a little apart.
+    """
+
+    gain: float = 8.0
+    scale: float = 16.0
+    spread: float = 0.1
+
+    def columns(self, sites: Sites) -> np.ndarray:
+        """Outputs, inputs and weights in training."""
+        return sites.columns("output", "input", "weight", train=True)
+
+    def init(self, sites: int) -> BirthState:
+        """Nothing seen."""
+        return BirthState(np.zeros(1, bool))
+
+    def update(self, state: BirthState, evidence: Evidence) -> Verdict:
+        """Judge the first batch."""
+        active = np.zeros(self.columns(evidence.sites).size, bool)
+        if state.done[0] or not evidence.frame.steps.size:
+            return Verdict(state, [], active)
+        firings = []
+        if evidence.frame.steps[0] == 0:
+            firings = [
+                *self._constant(evidence), *self._gains(evidence), *self._unscaled(evidence)
+            ]  # fmt: skip
+        return Verdict(BirthState(np.ones(1, bool)), firings, active)
+
+    def _constant(self, evidence: Evidence) -> list[Firing]:
+        """Weights that are one and the same number: all units learn the same for ever."""
+        found = []
+        sites, frame = evidence.sites, evidence.frame
+        for column in sites.columns("weight", train=True).tolist():
+            site = sites.all[column]
+            layer = sites.layers[site.layer]
+            if "bias" in site.part or not layer.module.startswith(_DRAWN):
+                continue
+            mean, std = frame.mean[0, column], frame.std[0, column]
+            if frame.count[0, column] > 1 and abs(mean) > 0 and std <= self.spread * abs(mean):
+                text = f"all weights are about {mean:.3g} at the start, so all units learn the same"
+                found.append(
+                    _firing(column, "collapse", "std", float(std), self.spread * abs(mean), text)
+                )
+        return found
+
+    def _gains(self, evidence: Evidence) -> list[Firing]:
+        """Layers that enlarge what passes through them, unless a norm follows."""
+        sites = evidence.sites
+        size = _first(evidence.frame.rms)
+        normed = {
+            parent for layer in sites.layers.values() if layer.norm for parent in layer.parents
+        }
+        outputs = {
+            sites.all[c].layer: c
+            for c in sites.columns("output", "input", train=True)[::-1].tolist()
+            if sites.all[c].tensor == "output" or sites.all[c].layer == INPUT
+        }
+        biases = {
+            sites.all[c].layer: float(size[c])
+            for c in sites.columns("weight", train=True).tolist()
+            if "bias" in sites.all[c].part and np.isfinite(size[c])
+        }
+        entering = {sites.all[c].layer: c for c in sites.columns("input", train=True).tolist()}
+        found = []
+        for name, column in outputs.items():
+            layer = sites.layers[name]
+            if not layer.module.startswith(_DRAWN) or name in normed or not layer.parents:
+                continue
+            sources = [entering[name]] if name in entering else []
+            sources = sources or [outputs[p] for p in layer.parents if p in outputs]
+            before = max((size[s] for s in sources if np.isfinite(size[s])), default=np.nan)
+            own = np.sqrt(max(size[column] ** 2 - biases.get(name, 0.0) ** 2, 0.0))
+            gain = own / before if before > 0 else np.nan
+            if gain > self.gain:
+                text = f"makes what enters it ×{gain:.3g} as large from the start"
+                found.append(_firing(column, "exploding", "std", float(gain), self.gain, text))
+        return found
+
+    def _unscaled(self, evidence: Evidence) -> list[Firing]:
+        """An input of numbers far from 1, unless a norm sees it first."""
+        sites, frame = evidence.sites, evidence.frame
+        size = _first(frame.rms)
+        first = [layer for layer in sites.layers.values() if INPUT in layer.parents]
+        if any(layer.norm for layer in first):
+            return []
+        return [
+            _firing(
+                column,
+                "variance_shift",
+                "std",
+                float(size[column]),
+                self.scale,
+                f"the input's values are {size[column]:.3g} in root mean square, and networks "
+                "are initialised for about 1",
+            )
+            for column in sites.columns("input", train=True).tolist()
+            if sites.all[column].layer == INPUT and size[column] > self.scale
+        ]
+
+
+def _first(values: np.ndarray) -> np.ndarray:
+    """First finite value of each column: float64[columns]."""
+    known = np.isfinite(values)
+    picked = np.take_along_axis(values, known.argmax(0)[None], 0)[0]
+    return np.asarray(np.where(known.any(0), picked, np.nan))
+
+
+def _firing(column: int, kind: str, metric: str, value: float, limit: float, text: str) -> Firing:
+    return Firing(0, column, kind, "warning", metric, value, limit, text, score=1.0)

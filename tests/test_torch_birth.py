@@ -1,0 +1,171 @@
+"""Nets that are born broken, and those that only look so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+from shiftwatch.integrations.torch import watch  # noqa: E402
+from shiftwatch.monitor import Monitor  # noqa: E402
+from shiftwatch.records import INPUT, Alert  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def mlp(*norms: nn.Module) -> nn.Sequential:
+    return nn.Sequential(
+        *norms, nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4)
+    )
+
+
+def train(
+    model: nn.Module,
+    steps: int = 48,
+    lr: float = 0.02,
+    scale: float = 1.0,
+    kind: Any = torch.optim.SGD,
+) -> Monitor:
+    optimizer = kind(model.parameters(), lr=lr)
+    data = torch.Generator().manual_seed(1)
+    rule = torch.randn(20, 4, generator=data)
+    with watch(model, optimizer=optimizer, run=False, strict=True) as monitor:
+        for _ in range(steps):
+            inputs = torch.randn(64, 20, generator=data)
+            loss = nn.functional.cross_entropy(model(scale * inputs), (inputs @ rule).argmax(1))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.step(loss=loss)
+    return monitor
+
+
+def said(alerts: list[Alert]) -> list[tuple[str, str, int]]:
+    return [(a.layer, a.kind, a.step) for a in alerts]
+
+
+def test_a_layer_whose_weights_are_one_number_is_found() -> None:
+    model = mlp()
+    nn.init.constant_(model[2].weight, 0.05)  # type: ignore[arg-type]
+    alert = train(model).alerts[0]
+    assert (alert.layer, alert.kind, alert.origin, alert.step) == ("2", "collapse", "2", 0)
+    assert alert.tensor == "weight" and alert.detected <= 8
+    assert "all weights are about 0.05 at the start" in alert.message
+
+
+class Gated(nn.Module):
+    """Scales that begin at one number on purpose: PReLU, LayerNorm, a gate at zero, an adapter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.norm = nn.Linear(20, 64), nn.LayerNorm(64)
+        self.act, self.gate = nn.PReLU(64), nn.Parameter(torch.zeros(1))
+        self.branch, self.head = nn.Linear(64, 64), nn.Linear(64, 4)
+        self.down, self.up = nn.Linear(64, 4, bias=False), nn.Linear(4, 64, bias=False)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.branch.bias)
+
+    def forward(self, x: Any) -> Any:
+        x = self.act(self.norm(self.into(x)))
+        x = x + self.gate * self.branch(x) + self.up(self.down(x))
+        return self.head(x)
+
+
+def test_scales_gates_and_adapters_that_begin_constant_are_healthy() -> None:
+    assert train(Gated(), kind=torch.optim.AdamW, lr=1e-3).alerts == []
+
+
+def test_a_layer_that_enlarges_what_enters_it_is_found() -> None:
+    model = mlp()
+    with torch.no_grad():
+        model[2].weight.mul_(40)  # type: ignore[operator]
+    alert = train(model, lr=1e-4).alerts[0]
+    assert (alert.layer, alert.kind, alert.origin, alert.step) == ("2", "exploding", "2", 0)
+    assert "from the start" in alert.message and alert.detected <= 8
+
+
+def test_a_layer_whose_size_a_norm_takes_away_is_healthy() -> None:
+    model = nn.Sequential(
+        nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4)
+    )  # fmt: skip
+    with torch.no_grad():
+        model[2].weight.mul_(40)  # type: ignore[operator]
+    assert train(model).alerts == []
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.01, 0.001])
+def test_a_bias_beside_a_small_input_is_no_gain(scale: float) -> None:
+    """Small inputs are no fault of the layer, which adds what its bias always adds."""
+    found = [a for a in train(mlp(), scale=scale).alerts if a.kind == "exploding"]
+    assert found == []
+
+
+def test_an_input_that_nobody_scaled_is_found() -> None:
+    alert = train(mlp(), lr=1e-6, scale=100.0).alerts[0]
+    assert (alert.layer, alert.kind, alert.origin, alert.step) == (
+        INPUT,
+        "variance_shift",
+        INPUT,
+        0,
+    )
+    assert alert.value == pytest.approx(100, rel=0.1) and alert.limit == 16
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d(20), nn.LayerNorm(20)], ids=["batch", "layer"])
+def test_an_input_that_a_norm_scales_is_healthy(norm: nn.Module) -> None:
+    assert train(mlp(norm), scale=100.0).alerts == []
+
+
+INITIALISATIONS: dict[str, Callable[[Any], Any]] = {
+    "default": lambda weight: None,
+    "kaiming": nn.init.kaiming_normal_,
+    "xavier": nn.init.xavier_uniform_,
+    "orthogonal": nn.init.orthogonal_,
+    "sparse": lambda weight: nn.init.sparse_(weight, 0.5, 0.3),
+    "truncated": lambda weight: nn.init.trunc_normal_(weight, std=0.1),
+}
+
+
+@pytest.mark.parametrize("name", INITIALISATIONS)
+def test_usual_initialisations_are_healthy(name: str) -> None:
+    model = mlp()
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            INITIALISATIONS[name](layer.weight)
+    assert train(model).alerts == []
+
+
+@pytest.mark.parametrize("gain", [20, 80])
+def test_gains_within_a_run_that_goes_on_are_no_news(gain: float) -> None:
+    """A resumed run has learnt what it needs, and its first batch is not the first."""
+    model = mlp()
+    state = train(mlp(), steps=8).state_dict()
+    with torch.no_grad():
+        model[2].weight.mul_(gain)  # type: ignore[operator]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
+    with watch(model, optimizer=optimizer, run=False, strict=True) as monitor:
+        monitor.load_state_dict(state)
+        for _ in range(4):
+            model(torch.randn(64, 20)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.step()
+    assert [a for a in monitor.alerts if "from the start" in a.message] == []
+
+
+def test_a_learning_rate_that_leaves_nothing_of_the_weights_is_found() -> None:
+    """Its first windows are short: everything jumps, and is looked at step by step."""
+    alert = train(mlp(), lr=0.5, kind=torch.optim.Adam).alerts[0]
+    assert (alert.kind, alert.step) == ("update", 0) and alert.detected <= 16
+
+
+@pytest.mark.parametrize(("kind", "lr"), [(torch.optim.SGD, 0.1), (torch.optim.Adam, 3e-3)])
+def test_a_learning_rate_that_learns_is_healthy(kind: Any, lr: float) -> None:
+    assert train(mlp(), lr=lr, kind=kind).alerts == []
