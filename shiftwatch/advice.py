@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+#: Metric to what is said in place of the kind's, where its number tells more.
+BY_METRIC = {
+    "loss": "Compare a few targets with their inputs by eye: labels that belong to other samples, "
+    "renumbered classes and a loss that is applied twice all look like this. If the updates grew "
+    "too, look at momentum, weight decay and the sign of the loss.",
+    "mode": "Call model.train() after every evaluation. If some layers are to stay in evaluation "
+    "mode, as in fine-tuning, set those layers alone, from the start.",
+}
+
 #: Kind to two or three sentences.
 ADVICE = {
     "nonfinite": "Look at the inputs of this layer at that step: a division by zero, a logarithm "

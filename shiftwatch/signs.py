@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
+# A loss of so many times the largest of so many before it is a sign, once in so many steps.
+_SURPRISE, _RECENT, _PAUSE = 2.0, 64, 16
 # A mean square that changes by this factor in one step is a sign …
 _HARD = 16.0
 # … and, where windows are long, once in so many looks also this factor, if it is as often as many
@@ -30,6 +34,21 @@ class Signs:
         self._energy = self._usual = np.zeros(0)  # mean squares; their usual change, in octaves
         self._seen = 0  # sites
         self._patience = 0  # looks before a soft sign counts again
+        self._losses: deque[float] = deque(maxlen=_RECENT)
+        self._pause = 0  # steps before a surprising loss counts again
+
+    def surprises(self, loss: float) -> bool:
+        """Whether a loss is far above all recent ones. NaN is none.
+
+        Cost: 1 µs.
+        """
+        losses = self._losses
+        ready = len(losses) == _RECENT and self._pause <= 0
+        found = ready and loss > _SURPRISE * max(losses) > 0
+        self._pause = _PAUSE if found else self._pause - 1
+        if abs(loss) < np.inf:
+            losses.append(loss)
+        return found
 
     def look(self, energy: np.ndarray, forward: np.ndarray, soft: bool) -> tuple[bool, bool]:
         """Whether a mean square jumped or is no longer finite; and whether the latter.
