@@ -303,6 +303,53 @@ def test_what_the_run_does_on_purpose_is_an_event() -> None:
     assert batch.batch_size.tolist() == [8] * 8
 
 
+def test_an_input_of_another_shape_is_an_event_where_the_last_one_had_lasted() -> None:
+    """Sequences that grow in stages are told; those that always differ are not."""
+    bench = Bench(lr=0.1)
+    torch.manual_seed(0)
+    told = []
+    for step in range(60):
+        length = 6 if step < 20 else 9 if step < 50 else 3 + step % 4
+        bench.optimizer.zero_grad()
+        bench.model(torch.randn(16, length, 40)).square().mean().backward()
+        bench.optimizer.step()
+        bench.end()
+        if step % 10 == 9:
+            told += [e for e in bench.source.take().events if e.kind == "shape"]
+    assert [(e.step, e.detail) for e in told] == [
+        (20, "6 × 40 to 9 × 40 for each sample"),
+        (50, "9 × 40 to 5 × 40 for each sample"),
+    ]
+
+
+def test_another_batch_size_or_another_shape_in_evaluation_is_no_other_shape() -> None:
+    bench = Bench(lr=0.1)
+    for step in range(40):
+        bench.step(batch=16 if step < 20 else 5)
+        if step % 5 == 4:
+            bench.model.eval()
+            with torch.no_grad():
+                bench.model(torch.randn(4, 7, 40))
+            bench.model.train()
+    assert [e.kind for e in bench.source.take().events if e.kind == "shape"] == []
+
+
+def test_a_layer_that_was_frozen_is_known_to_have_nothing_to_learn() -> None:
+    bench = Bench(lr=0.1)
+    for step in range(24):
+        if step == 8:
+            bench.model[0].requires_grad_(False)
+        if step == 16:
+            bench.model[0].requires_grad_(True)
+        bench.step()
+        if step % 8 == 7:
+            bench.source.take()
+            layer = bench.monitor._sites.layers["0"]
+            assert layer.parameters == (step < 8) or step == 15 or step == 23
+    bench.source.take()
+    assert bench.monitor._sites.layers["0"].parameters
+
+
 def test_a_replaced_parameter_and_a_replaced_optimizer_are_followed() -> None:
     bench = Bench(lr=0.1)
     bench.step()

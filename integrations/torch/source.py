@@ -27,6 +27,7 @@ from torch.optim.optimizer import (
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.census import Counters, Exact
+from shiftwatch.integrations.torch.clearing import Clearing
 from shiftwatch.integrations.torch.compiled import Call
 from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import EveryHook, ForwardHook, InputHook
@@ -58,6 +59,8 @@ PATIENCE = 3
 #: Steps that are left out together for which hooks come off: on and off costs as much as
 #: PyTorch takes for calling them a few times.
 FAR = 8
+#: Steps after which a shape of the input has lasted.
+LASTING = 16
 
 logger = logging.getLogger("shiftwatch")
 
@@ -130,6 +133,8 @@ class TorchSource:
         self._forwards = {True: False, False: False}
         self._grad_forward = False
         self._batch_size = 0
+        self._shape: torch.Size | None = None  # of a sample
+        self._shape_since = 0
         self._steps: list[int] = []  # watched since the last take
         self._last_step = -1
         self._rates: list[float] = []
@@ -142,6 +147,7 @@ class TorchSource:
         self._stepper: Any = lambda: None  # weak reference to the one of these that stepped last
         self._optimizer_seen = bool(optimizer)
         self._did_step = False
+        self._clearing = Clearing()
         self.scaler: Any = None  # weak reference to the gradient scaler, once it was met
         self._scale: float | None = None  # its scale in this step
         for one in optimizer:
@@ -239,19 +245,34 @@ class TorchSource:
     ) -> None:
         """The model's forward starts."""
         self._forwards[training] = True
+        self._clearing.passes += training
         self._grad_forward |= torch.is_grad_enabled() if gradients is None else gradients
         if not self._batch_size or training:
             self._batch_size = next((t.size(0) for t in given if t.dim()), self._batch_size)
+        if training and given:
+            self._shaped(given[0].shape)
         if self.tracing and self._may_trace(training) and not self._graph.begin(given):
             self.tracing = False
 
-    def passed(self, samples: int, training: bool) -> None:
+    def passed(self, shape: torch.Size, training: bool) -> None:
         """The model's forward starts, and nothing is to be found out from it."""
         self._forwards[training] = True
+        self._clearing.passes += training
         if torch.is_grad_enabled():
             self._grad_forward = True
         if training or not self._batch_size:
-            self._batch_size = samples
+            self._batch_size = shape[0]
+        if training:
+            self._shaped(shape)
+
+    def _shaped(self, shape: torch.Size) -> None:
+        """Note the input's shape; one that follows upon another that had lasted is told."""
+        if shape[1:] == self._shape:
+            return
+        step = self._last_step + 1
+        if self._shape is not None and step - self._shape_since >= LASTING:
+            self._tell("shape", f"{_by(self._shape)} to {_by(shape[1:])} for each sample", step)
+        self._shape, self._shape_since = shape[1:], step
 
     def trace(self, hook: ForwardHook, given: Any, output: Any, training: bool) -> None:
         """Note who feeds this layer, and with it where its units lie and what input to watch."""
@@ -334,6 +355,8 @@ class TorchSource:
             if self._owned:
                 self._weights.begin()
             self.sweeper.before()
+            if self._clearing.before(self._owned):
+                self._tell("gradients", "the gradients of earlier steps are not cleared")
         except Exception as error:
             self._weights_failed(error)
         self.spent += clock() - began
@@ -346,6 +369,7 @@ class TorchSource:
         began = clock()
         try:
             self._did_step = not self._replayed
+            self._clearing.after(self._owned)
             if self._owned and self._did_step:
                 self._weights.stepped()
         except Exception as error:
@@ -806,6 +830,9 @@ class TorchSource:
             self._weights.fresh = True
             for name in {o.layer for o in self._owned} & self._told.keys():
                 self._told[name] = self._layer(name)
+            for tap in self._taps:
+                if tap.column >= 0:
+                    self.monitor.register(tap.site, self._told[tap.site.layer])
         self._trains = trains
 
     def _look_at_layers(self) -> None:
@@ -935,6 +962,10 @@ def _nothing() -> Batch:
     none = np.zeros(0, np.int64)
     flags, numbers = np.zeros(0, bool), np.zeros(0)
     return Batch((), none, numbers, flags, np.zeros((0, 0)), none)
+
+
+def _by(shape: torch.Size) -> str:
+    return " × ".join(map(str, shape)) or "one number"
 
 
 def _unknown(taps: Iterable[Tap]) -> bool:

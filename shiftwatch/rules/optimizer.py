@@ -3,51 +3,75 @@ weights that change though no optimizer touched them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import log2
 from typing import NamedTuple
 
 import numpy as np
 
+from shiftwatch import alpha
 from shiftwatch.detectors import Jump
-from shiftwatch.detectors.jump import JumpState
+from shiftwatch.detectors.jump import Jumped, JumpState
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
+from shiftwatch.source import Batch
 
+# Share of the run's false-alarm budget.
+_SHARE = 0.1
 # What is left of the largest update after one more step.
 _FORGET = 0.9997
+# What a recent mean, and a lasting one, learns from one more step.
+_FAST, _SLOW = 0.05, 0.01
+# Steps from one note of the largest update to the next: growth is measured against the last but one.
+_NOTED = 64
+# Values under which the relative size of an update is that of a few numbers by chance.
+_SEVERAL = 16
+# Relative to the weight after it, an update that left little of the weight before.
+_RUINOUS = 0.7
+# The first steps of a run, and how many of them must be too large.
+_YOUNG, _HUGE = 16, 4
+# Relative updates that float32 loses: weights that were moved by less may well stand still.
+_LOST = 3e-6
 
 
 class OptimizerState(NamedTuple):
     """Attributes: jump: of log2(update / learning rate), [..., sites]; most: float64[sites],
-    largest relative update so far, slowly forgotten; usual: float64[sites], recent mean of it; seen: int64[sites]; still: int64[sites],
-    steps without any change; moved: bool[sites]; tampered: int64[sites], how often a weight
-    was changed from outside; rate: float64[1], largest learning rate; until: int64[sites].
+    largest relative update so far, slowly forgotten; usual, lasting: float64[sites], recent mean of
+    it, and one over a hundred steps; noted: float64[2, sites], ``most`` as it was lately and before;
+    seen: int64[sites]; still: int64[sites], steps without any change; moved: bool[sites]; tampered:
+    int64[sites], how often a weight was changed from outside; rate: float64[1], largest
+    learning rate; until: int64[sites]; huge: int64[1], first steps that were too large.
     """
 
     jump: JumpState
     most: np.ndarray
     usual: np.ndarray
+    lasting: np.ndarray
+    noted: np.ndarray
     seen: np.ndarray
     still: np.ndarray
     moved: np.ndarray
     tampered: np.ndarray
     rate: np.ndarray
     until: np.ndarray
+    huge: np.ndarray
 
 
 class _Course(NamedTuple):
     """Attributes: update: float64[T, sites], relative updates of the steps that were taken, else
-    NaN; known: bool[T, sites], where they are; level: log2(update / learning rate); live: bool[T],
-    whether the learning rate is one to move at. And the state before each step and after the last
-    one, [T + 1, ...]: most, usual, seen, rate.
+    NaN; known: bool[T, sites], where they are; level: log2(update / learning rate); pace:
+    float64[T], log2 of the latter, 0 where unknown; live: bool[T], whether it is one to move at. And the state before each step and after the last
+    one, [T + 1, ...]: most, usual, lasting, seen, rate.
     """
 
     update: np.ndarray
     known: np.ndarray
     level: np.ndarray
+    pace: np.ndarray
     live: np.ndarray
     most: np.ndarray
     usual: np.ndarray
+    lasting: np.ndarray
     seen: np.ndarray
     rate: np.ndarray
 
@@ -57,30 +81,45 @@ class Optimizer:
     """Update, frozen and corruption.
 
     Args:
-        limit: of log2(update / learning rate), in robust scales of its own moves.
+        alpha: probability that a healthy run raises anything by chance, see :mod:`shiftwatch.alpha`.
+        limit: of log2(update / learning rate), in robust scales of its own moves; ``None`` for what
+            ``alpha`` asks for.
         octaves: change of the same that matters: 3.32 is a factor of ten.
         growth: an update this many times the largest so far is out of line whatever the
             learning rate says; or this many times the recent mean …
         record: … if it is also this many times the largest so far, …
         size: … provided that it is at least this share of the weight; healthy is about 1e-3.
+        fall: fall of log2(update / learning rate) of most weights together that matters.
+        start: relative update of most weights, in four of the first steps, that is too much.
+        surprise: octaves of the loss above all recent ones that explain a large update.
         patience: optimizer steps without any change after which a weight that got a
             gradient counts as frozen.
         tamper: smallest relative change of a weight from outside that matters.
         memory: steps for which a condition holds.
     """
 
-    limit: float = 8.0
+    alpha: float = 0.01
+    limit: float | None = None
     octaves: float = 3.32
     growth: float = 10.0
     record: float = 2.5
     size: float = 0.05
+    fall: float = 6.64
+    start: float = 0.15
+    surprise: float = 0.5
     patience: int = 24
     tamper: float = 0.01
     memory: int = 128
 
     @property
     def _jump(self) -> Jump:
-        return Jump(limit=self.limit, floor=self.octaves, prior=0.7, least=0.05)
+        return Jump(floor=self.octaves, prior=0.7, least=0.05)
+
+    def _needed(self, levels: int, steps: np.ndarray) -> float:
+        """The limit by now, for so many levels."""
+        if self.limit is not None:
+            return self.limit
+        return alpha.limit(_SHARE * self.alpha, levels, int(steps.max(initial=0)))
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Weights and updates in training."""
@@ -92,12 +131,15 @@ class Optimizer:
             jump=self._jump.init((sites,)),
             most=np.zeros(sites),
             usual=np.zeros(sites),
+            lasting=np.zeros(sites),
+            noted=np.zeros((2, sites)),
             seen=np.zeros(sites, np.int64),
             still=np.zeros(sites, np.int64),
             moved=np.zeros(sites, bool),
             tampered=np.zeros(sites, np.int64),
             rate=np.zeros(1),
             until=np.full(sites, -1, np.int64),
+            huge=np.zeros(1, np.int64),
         )
 
     def update(self, state: OptimizerState, evidence: Evidence) -> Verdict:
@@ -110,18 +152,26 @@ class Optimizer:
         outside = batch.tampered[:, mine]
         tampered, until = state.tampered.copy(), state.until.copy()
         course = _course(evidence, mine, state)
-        jump = self._jump
+        jump = replace(self._jump, limit=self._needed(mine.size, batch.steps))
         inner, out = jump.run(jump.refresh(state.jump), course.level, batch.steps)
         u, known = course.update, course.known
         most, usual = course.most[:-1], course.usual[:-1]
-        large = known & (course.seen[:-1] >= 16) & (most > 0) & (u >= self.size)
-        large &= (u >= self.growth * most) | (
-            (u >= self.growth * usual) & (u >= self.record * most)
-        )
-        odd = out.fired & (out.change > 0) & (u >= self.size / 50)
+        several = evidence.frame.count[:, mine].max(0, initial=0) >= _SEVERAL
+        ripe = known & (course.seen[:-1] >= 16) & (u >= self.size) & several
+        large = ripe & (most > 0) & (u >= self.growth * most)
+        large |= ripe & (u >= self.growth * usual) & (u >= self.record * most)
+        noted = state.noted[1]
+        grown = ripe & (noted > 0) & (u >= self.growth * course.lasting[:-1])
+        large |= grown & (u >= self.record * noted) & (state.until < 0)
+        odd = out.fired & (out.change > 0) & (u >= self.size / 5)
+        blamed = evidence.held | (evidence.surprise > self.surprise)
+        large &= ~blamed[:, None] | (u >= _RUINOUS)
+        odd &= ~blamed[:, None] & several
         idle = known & (u == 0)
         touched, beyond = (np.asarray(x.any(1)) for x in (outside > 0, large | odd))
         still, moved = state.still, state.moved
+        # Where weights that still moved would do so by less than a number of them can show.
+        lost = _expected(inner, course) < log2(_LOST) if idle.any() else idle
         firings: list[Firing] = []
         for t, step in enumerate(batch.steps.tolist()):
             if touched[t]:
@@ -135,13 +185,20 @@ class Optimizer:
                 still = np.where(idle[t] & course.live[t], still + 1, still)
                 still = np.where(known[t] & ~idle[t], 0, still)
                 moved = moved | (u[t] > 0)
-                firings += self._frozen(evidence, mine, still, moved, until, updates, step)
+                due = updates & ~lost[t]
+                firings += self._frozen(evidence, mine, still, moved, until, due, step)
+        firings += self._piling(sites, mine, u, batch)
+        firings += self._falls(sites, mine, out, u, batch, until)
+        huge, found = self._beginning(sites, mine, course, batch.steps, int(state.huge[0]))
+        firings += found
         if not idle.any():
             still, moved = np.where(known.any(0), 0, still), moved | known.any(0)
         until = np.where((until >= 0) & (batch.steps[-1:].max(initial=0) >= until), -1, until)
+        due = course.seen[-1] // _NOTED > state.seen // _NOTED
+        noted = np.where(due, [course.most[-1], state.noted[0]], state.noted)
         state = OptimizerState(
-            inner, course.most[-1], course.usual[-1], course.seen[-1], still, moved, tampered,
-            course.rate[-1:], until,
+            inner, course.most[-1], course.usual[-1], course.lasting[-1], noted, course.seen[-1],
+            still, moved, tampered, course.rate[-1:], until, np.array([huge]),
         )  # fmt: skip
         return Verdict(state, firings, until >= 0)
 
@@ -173,7 +230,7 @@ class Optimizer:
                     step=began,
                     column=int(mine[column]),
                     kind="update",
-                    severity="critical" if u[column] >= 1 else "warning",
+                    severity="critical" if u[column] >= _RUINOUS else "warning",
                     metric="relative_update",
                     value=float(u[column]),
                     limit=float(limit),
@@ -182,6 +239,93 @@ class Optimizer:
                 )
             )
         return found
+
+    def _piling(self, sites: Sites, mine: np.ndarray, u: np.ndarray, batch: Batch) -> list[Firing]:
+        """Gradients that are never cleared: every update uses the sum of all of them."""
+        begins = [e.step for e in batch.events if e.kind == "gradients"]
+        updates = np.flatnonzero(sites.mask("update")[mine])
+        if not begins or not updates.size:
+            return []
+        place = int(updates[0])
+        latest = np.nan_to_num(u[:, place])
+        return [
+            Firing(
+                step=max(0, begins[0] - 2),
+                column=int(mine[place]),
+                kind="update",
+                severity="critical",
+                metric="relative_update",
+                value=float(latest[-1]) if latest.size else 0.0,
+                limit=0.0,
+                text="the gradients of earlier steps are not cleared: every update uses their "
+                "sum; is zero_grad() missing?",
+                score=10.0,
+                origin=sites.all[mine[place]].layer,
+            )
+        ]
+
+    def _falls(
+        self,
+        sites: Sites,
+        mine: np.ndarray,
+        out: Jumped,
+        u: np.ndarray,
+        batch: Batch,
+        until: np.ndarray,
+    ) -> list[Firing]:
+        """Updates of most weights that fell far, all at once, at the same learning rate."""
+        fell = out.fired & (out.change <= -self.fall) & (batch.learning_rate > 0)[:, None]
+        if not fell.any():
+            return []
+        main = (sites.mask("update") & sites.main)[mine]
+        found = []
+        for t in np.flatnonzero(fell[:, main].sum(1) * 2 > main.sum()).tolist():
+            column = int(np.where(main & fell[t], out.change[t], 0.0).argmin())
+            factor = 2.0 ** min(-float(out.change[t, column]), 1000.0)
+            until[column] = batch.steps[t] + self.memory
+            found.append(
+                Firing(
+                    step=int(out.since[t, column]),
+                    column=int(mine[column]),
+                    kind="update",
+                    severity="warning",
+                    metric="relative_update",
+                    value=float(u[t, column]),
+                    limit=float(u[t, column] * factor / 2**self.fall),
+                    text=f"updates fell to 1/{factor:.3g} at the same learning rate, "
+                    "as those of most layers did",
+                    score=float(np.log2(factor)),
+                )
+            )
+        return found
+
+    def _beginning(
+        self, sites: Sites, mine: np.ndarray, course: _Course, steps: np.ndarray, huge: int
+    ) -> tuple[int, list[Firing]]:
+        """First steps that are so large that nothing of the initialisation is left, counted."""
+        main = (sites.mask("update") & sites.main)[mine]
+        young = (course.seen[:-1, main].max(1, initial=0) < _YOUNG) & course.known[:, main].any(1)
+        u = course.update
+        beyond = ((u >= self.start) & main).sum(1) * 2 > (course.known & main).sum(1)
+        for t in np.flatnonzero(young & beyond).tolist():
+            huge += 1
+            if huge == _HUGE:
+                column = int(np.where(main, np.nan_to_num(u[t]), 0.0).argmax())
+                text = f"single updates move the weights by {u[t, column]:.2g} of their size from "
+                text += "the start, and those of most layers so"
+                firing = Firing(
+                    step=max(0, int(steps[t]) - _HUGE + 1),
+                    column=int(mine[column]),
+                    kind="update",
+                    severity="warning",
+                    metric="relative_update",
+                    value=float(u[t, column]),
+                    limit=self.start,
+                    text=text,
+                    score=1.0,
+                )
+                return huge, [firing]
+        return huge, []
 
     def _frozen(
         self,
@@ -203,8 +347,8 @@ class Optimizer:
         gradients = _gradient_by_layer(evidence)
         for column in np.flatnonzero(due).tolist():
             layer = evidence.sites.all[mine[column]].layer
-            if gradients.get(layer, 0.0) <= 0:
-                continue
+            if gradients.get(layer, 0.0) <= 0 or not evidence.sites.layers[layer].parameters:
+                continue  # nothing to learn from, or frozen on purpose
             until[column] = step + self.memory
             found.append(
                 Firing(
@@ -270,17 +414,26 @@ def _course(evidence: Evidence, mine: np.ndarray, state: OptimizerState) -> _Cou
     rate = np.where(stepped & np.isfinite(rate), rate, np.nan)
     highest = np.fmax.accumulate(np.concatenate([state.rate, rate]))
     with np.errstate(divide="ignore", invalid="ignore"):
-        level = np.where(u > 0, np.log2(u / np.where(rate > 0, rate, 1.0)[:, None]), np.nan)
+        pace = np.log2(np.where(rate > 0, rate, 1.0))
+        level = np.where(u > 0, np.log2(u) - pace[:, None], np.nan)
         seen = state.seen + np.vstack([np.zeros_like(state.seen), np.cumsum(known, axis=0)])
         fade = _FORGET ** (seen - state.seen)
         most = np.maximum.accumulate(np.vstack([state.most, np.where(known, u / fade[1:], 0.0)]))
-        usual = np.empty_like(most)
-        usual[0] = state.usual
-        for t, values in enumerate(u):
-            move = np.maximum(0.05, 1 / (seen[t] + 1)) * (values - usual[t])
-            usual[t + 1] = usual[t] + np.where(known[t], move, 0.0)
+        usual, lasting = np.empty_like(most), np.empty_like(most)
+        usual[0], lasting[0] = state.usual, state.lasting
+        for t, values in enumerate(np.where(known, u, 0.0)):
+            share = known[t] / (seen[t] + 1)
+            usual[t + 1] = usual[t] + np.maximum(_FAST * known[t], share) * (values - usual[t])
+            slow = np.maximum(_SLOW * known[t], share)
+            lasting[t + 1] = lasting[t] + slow * (values - lasting[t])
         live = ~np.isfinite(rate) | (rate > 1e-3 * highest[1:])
-    return _Course(u, known, level, live, most * fade, usual, seen, highest)
+    return _Course(u, known, level, pace, live, most * fade, usual, lasting, seen, highest)
+
+
+def _expected(state: JumpState, course: _Course) -> np.ndarray:
+    """log2 of the relative update that each step's learning rate would make: float64[T, sites]."""
+    usual = np.median(state.levels, axis=0)  # NaN where nothing ever moved
+    return np.asarray(usual + course.pace[:, None])
 
 
 def _gradient_by_layer(evidence: Evidence) -> dict[str, float]:

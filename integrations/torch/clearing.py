@@ -1,0 +1,84 @@
+"""Clearing: are the gradients of one step gone before the next?
+
+A backward pass adds to the gradient that is there, in place, and raises its version by one;
+``zero_grad`` leaves none, or raises the version once more. So a gradient that is the same
+tensor after one forward pass and one version later was added to and never cleared.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shiftwatch.integrations.torch.weights import Owned
+
+#: Optimizer steps in a row until it is no accident.
+ROW = 3
+
+
+class Clearing:
+    """Follows the gradient of one parameter from optimizer step to optimizer step.
+
+    Before it is certain, what one backward pass brings is compared with the gradient that it
+    leaves: ``gradient.data.zero_()`` clears without a trace in the version.
+
+    Attributes:
+        passes: forward passes in training since the last optimizer step; counted by the caller.
+    """
+
+    __slots__ = ("_fresh", "_handle", "_kept", "_row", "_version", "passes")
+
+    def __init__(self) -> None:
+        self._kept: weakref.ref[Tensor] | None = None
+        self._version = self._row = self.passes = 0
+        self._handle: Any = None  # of the hook that is there for one step
+        self._fresh: Tensor | None = None
+
+    def before(self, owned: Sequence[Owned]) -> bool:
+        """The optimizer is about to step: whether this is the step that makes it certain.
+
+        Only where one pass was made: of several it is not known how many were sent back.
+        """
+        parameter = _first(owned)
+        grad = None if parameter is None else parameter.grad
+        kept = self._kept() if self._kept is not None else None
+        fresh, self._fresh = self._fresh, None
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+        if grad is None or grad is not kept or self.passes != 1:
+            self._row = 0
+            return False
+        self._row = self._row + 1 if grad._version - self._version == 1 else 0
+        if self._row == ROW - 1 and parameter is not None:
+            self._handle = parameter.register_hook(self._keep)
+        if self._row != ROW:
+            return False
+        if fresh is None or torch.equal(fresh, grad):
+            self._row = 0
+            return False
+        return True
+
+    def after(self, owned: Sequence[Owned]) -> None:
+        """The optimizer has stepped."""
+        parameter = _first(owned)
+        grad = None if parameter is None else parameter.grad
+        self._kept = weakref.ref(grad) if grad is not None else None
+        self._version = grad._version if grad is not None else 0
+        self.passes = 0
+
+    def _keep(self, gradient: Tensor) -> None:
+        self._fresh = gradient.detach().clone()
+
+
+def _first(owned: Sequence[Owned]) -> Tensor | None:
+    """The first parameter that has a gradient; ``None`` where that is no plain tensor."""
+    for own in owned:
+        held = own.module._parameters.get(own.key)
+        if held is not None and held.grad is not None:
+            return held if type(held.grad) is Tensor else None
+    return None
