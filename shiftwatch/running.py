@@ -45,6 +45,11 @@ class Running:
         return float(np.mean(np.abs(self.mean - self.running_mean) / self.running_std))
 
     @property
+    def untouched(self) -> bool:
+        """Whether the running statistics are those of a layer that has seen nothing."""
+        return not self.running_mean.any() and float(np.ptp(self.running_std)) == 0
+
+    @property
     def stretch(self) -> float:
         """Size of log2(std ÷ running std), averaged over channels: octaves, 0 to Inf.
 

@@ -19,6 +19,9 @@ from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.running import Running
 from shiftwatch.sites import Sites
 
+# Steps after which a training has begun; one in evaluation mode from the start is meant so.
+_BEGUN = 16
+
 
 class BatchNormState(NamedTuple):
     """Attributes: mean, std: float64[sites], latest of each site; gap: int64[sites], evaluations
@@ -108,7 +111,11 @@ class BatchNorm:
                     )
                 )
         for reading in evidence.batch.running:
-            firings += self._stale(reading, evidence, gap, raised)
+            if step >= _BEGUN and reading.untouched:
+                firings += self._never(reading, step, raised)
+            else:
+                firings += self._stale(reading, evidence, gap, raised)
+        firings += self._forgotten(evidence)
         return Verdict(BatchNormState(mean, std, gap, raised), firings, raised)
 
     def _stale(
@@ -144,5 +151,59 @@ class BatchNorm:
                 f"deviations in the mean and ×{2**stretch:.3g} in the standard deviation, on average "
                 f"over channels{'; they stand still' if not momentum >= self.slowest else ''}",
                 score=float(score),
+            )
+        ]
+
+    def _never(self, reading: Running, step: int, raised: np.ndarray) -> list[Firing]:
+        """Running statistics that are still those the layer was made with."""
+        if raised[reading.column]:
+            return []
+        raised[reading.column] = True
+        mode = (
+            "it is in evaluation mode and normalises with them"
+            if reading.frozen
+            else ("evaluation would normalise with them")
+        )
+        return [
+            Firing(
+                step=step,
+                column=reading.column,
+                kind="batchnorm",
+                severity="warning",
+                metric="batchnorm_gap",
+                value=reading.gap,
+                limit=self.deviations,
+                text=f"its running mean is 0 and its running variance 1 after {step} steps: they "
+                f"were never updated, and {mode}",
+                score=1.0,
+            )
+        ]
+
+    def _forgotten(self, evidence: Evidence) -> list[Firing]:
+        """Training that goes on in evaluation mode after it had begun in training mode."""
+        begins = [e.step for e in evidence.batch.events if e.kind == "mode" and e.step >= _BEGUN]
+        sites = evidence.sites
+        if not begins:
+            return []
+        outputs = sites.columns("output", train=True).tolist()
+        layers = [(column, sites.layers[sites.all[column].layer]) for column in outputs]
+        norms = [column for column, layer in layers if layer.norm == "batch"]
+        drops = [column for column, layer in layers if "Dropout" in layer.module]
+        if not norms and not drops:
+            return []
+        what = "running averages are used and not updated" if norms else "dropout is off"
+        return [
+            Firing(
+                step=begins[0],
+                column=(norms or drops)[0],
+                kind="batchnorm" if norms else "distribution_shift",
+                severity="warning",
+                metric="mode",
+                value=1.0,
+                limit=0.0,
+                text=f"trains in evaluation mode from here on: {what}; was model.train() forgotten "
+                "after an evaluation?",
+                score=1.0,
+                origin=sites.all[(norms or drops)[0]].layer,
             )
         ]
