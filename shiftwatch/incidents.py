@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftwatch.advice import ADVICE
+from shiftwatch.advice import ADVICE, BY_METRIC
 from shiftwatch.records import INPUT, SEVERITIES, Alert, Incident, from_plain, to_plain
 from shiftwatch.rules.base import Firing
 from shiftwatch.sites import Sites
@@ -26,6 +26,12 @@ _BEFORE, _FORWARD, _BACKWARD, _UPDATE, _LATE = -0.25, 0.0, 0.25, 0.5, 0.75
 # A cause shows within this many steps of its first sign; a sign that comes later and names
 # another layer is a new incident if it is of a kind that has causes, not consequences.
 _APART = 16
+
+# How many times as wide the limits of the model's input are as those of layers.
+_WIDER = 2.0
+
+# Steps within which a sign at the model's input comes before all others.
+_TOGETHER = 2.0
 
 
 @dataclass
@@ -99,9 +105,6 @@ class Incidents:
         if serious and (self._open is None or self._unrelated(serious, sites)):
             self._close()
             origin, everywhere = find_origin(serious, sites, drift)
-            if origin == INPUT and not any(sites.all[f.column].layer == INPUT for f in serious):
-                # The layers follow a change of the data that is within its own limits.
-                return alerts, list(changed.values())
             self._number += 1
             first = min(f.step for f in serious)
             incident = Incident(self._number, origin, first, step, "info", ())
@@ -136,7 +139,8 @@ class Incidents:
             site = sites.all[firing.column]
             home = _home(firing, sites)
             here = home == incident.origin or site.layer == incident.origin
-            loud = here or group.everywhere or firing.kind == "nonfinite"
+            passed_on = incident.origin == INPUT and INPUT in sites.parents(site.layer)
+            loud = here or passed_on or group.everywhere or firing.kind == "nonfinite"
             if not here:
                 followers |= {site.layer}
             if loud and firing.kind not in group.raised:
@@ -155,6 +159,7 @@ class Incidents:
         self, firing: Firing, sites: Sites, incident: Incident, step: int, context: str
     ) -> Alert:
         site = sites.all[firing.column]
+        advice = BY_METRIC.get(firing.metric, ADVICE[firing.kind])
         since = "" if incident.origin == site.layer else f"; began in {incident.origin}"
         message = (
             f"step {firing.step} · {site.layer} {site.label} · {firing.kind}: {firing.text}{since}"
@@ -169,7 +174,7 @@ class Incidents:
             value=firing.value,
             limit=firing.limit,
             message=message,
-            advice=" ".join(filter(None, (context, ADVICE[firing.kind]))),
+            advice=" ".join(filter(None, (context, advice))),
             origin=incident.origin,
             incident=incident.number,
             detected=step,
@@ -257,11 +262,18 @@ def find_origin(firings: Sequence[Firing], sites: Sites, drift: Drift) -> tuple[
     known = [f for f in firings if f.origin]
     if known:
         return min(known, key=_moment).origin, False
-    first = min(_moment(f) for f in firings)
-    lead = [f for f in firings if _moment(f) < first + 0.2]
-    moves = drift.at(int(np.floor(first + 0.3)))
+    # When units fell silent, and what is slow to show, is known to a step or two: what else
+    # happened then comes first, and the model's input before all layers.
+    begin = min(map(_moment, firings))
+    together = [f for f in firings if _moment(f) < begin + _TOGETHER]
+    firings = [f for f in together if _place(f) != _LATE] or together
+    first = min(firings, key=_moment)
+    phase = _place(first)
+    if phase != _BEFORE and any(sites.all[f.column].layer == INPUT for f in firings):
+        return INPUT, False
+    lead = [f for f in firings if _moment(f) < _moment(first) + 0.2]
+    moves = drift.at(first.step)
     where = [sites.all[f.column] for f in lead]
-    phase = first - np.floor(first + 0.3)
     if phase == _BEFORE:
         return _layer(max(lead, key=lambda f: f.score), sites), False
     if phase == _UPDATE:
@@ -300,7 +312,18 @@ def _forward_origin(lead: Sequence[Firing], sites: Sites, moves: np.ndarray) -> 
         return float(np.log(0.1 + max(sources)) - np.log(0.1 + max(before, default=0.0)))
 
     best = max(lead, key=lambda f: (gain(f), -int(sites.order[f.column])))
-    return _home(best, sites, out)
+    home = _home(best, sites, out)
+    if _looked_up(home, sites):
+        return INPUT
+    # The input's limits are wider; a first layer that moved no more than it did only passes it on.
+    fed = INPUT in sites.parents(home) and into.get(INPUT, 0.0) >= 1 / _WIDER
+    return INPUT if fed and out.get(home, 0.0) <= 2 * _WIDER * into[INPUT] else home
+
+
+def _looked_up(layer: str, sites: Sites) -> bool:
+    """Whether it is a table whose rows the model's input chooses: they did not change, so that did."""
+    known = sites.layers[layer]
+    return known.module.startswith("Embedding") and set(known.parents) <= {INPUT}
 
 
 def _moves_by_layer(sites: Sites, moves: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:

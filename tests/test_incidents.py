@@ -206,6 +206,59 @@ def test_what_is_first_within_a_step_is_nearest_to_the_cause() -> None:
     assert find_origin([shift, late], sites, moved(sites, 5.0))[0] == "a"
 
 
+@pytest.mark.parametrize("slow", ["dead", "saturation", "batchnorm", "distribution_shift"])
+def test_what_is_slow_to_show_comes_after_what_shows_at_once(slow: str) -> None:
+    """When units fell silent is known to a step or two."""
+    sites = table("a", "b", "c")
+    late = firing(2, step=9, kind=slow)
+    assert find_origin([late, firing(0)], sites, moved(sites, 5.0))[0] == "a"
+    # … if it is as recent; and alone it stands for itself.
+    assert find_origin([late, firing(0, step=12)], sites, moved(sites, 5.0, step=12))[0] == "c"
+    assert find_origin([late], sites, moved(sites, 5.0))[0] == "c"
+
+
+@pytest.mark.parametrize("first", [9, 10, 11])
+def test_a_change_of_the_input_explains_what_happened_within_two_steps(first: int) -> None:
+    sites = table(INPUT, "a", "b")
+    update = sites.add(Site("b", "update"), sites.layers["b"])
+    found = [firing(update, kind="update"), firing(0, step=first)]
+    assert find_origin(found, sites, moved(sites, 2.0))[0] == INPUT
+    assert find_origin([found[0], firing(0, step=13)], sites, moved(sites, 2.0))[0] == "b"
+
+
+def test_a_weight_that_was_changed_from_outside_comes_before_the_input() -> None:
+    sites = table(INPUT, "a", "b")
+    weight = sites.add(Site("b", "weight"), sites.layers["b"])
+    found = [firing(weight, kind="corruption", severity="critical"), firing(0)]
+    assert find_origin(found, sites, moved(sites, 2.0, 0.0, 5.0))[0] == "b"
+
+
+def looked_up() -> Sites:
+    """Symbols, whose embedding a layer reads; the symbols themselves are not watched."""
+    sites = Sites()
+    sites.add(Site("embed"), Layer("embed", "Embedding", parameters=True, parents=(INPUT,)))
+    sites.add(Site("fc"), Layer("fc", "Linear", parameters=True, parents=("embed",)))
+    return sites
+
+
+def test_an_embedding_whose_output_changed_was_given_other_symbols() -> None:
+    sites = looked_up()
+    assert find_origin([firing(0), firing(1)], sites, moved(sites, 3.0, 1.0))[0] == INPUT
+    # … unless its table was edited, or a layer behind it changed more.
+    weight = sites.add(Site("embed", "weight"), sites.layers["embed"])
+    found = [firing(weight, kind="corruption", severity="critical"), firing(0)]
+    assert find_origin(found, sites, moved(sites, 3.0, 1.0))[0] == "embed"
+    assert find_origin([firing(1)], sites, moved(sites, 0.1, 3.0))[0] == "fc"
+
+
+def test_an_embedding_of_what_the_model_computed_stands_for_itself() -> None:
+    """As the codebook of a quantiser: its symbols are no input."""
+    sites = Sites()
+    sites.add(Site("fc"), Layer("fc", "Linear", parameters=True, parents=(INPUT,)))
+    sites.add(Site("code"), Layer("code", "Embedding", parameters=True, parents=("fc",)))
+    assert find_origin([firing(1)], sites, moved(sites, 0.1, 3.0))[0] == "code"
+
+
 def test_a_gradient_fault_begins_where_it_enters() -> None:
     sites = table("a", "b", "c")
     columns = [sites.add(Site(n, "gradient"), sites.layers[n]) for n in ("a", "b")]
