@@ -715,3 +715,12 @@ def test_page_and_picture_come_from_what_is_there(
     monkeypatch.setattr("sys.argv", ["compare", "--set", "test", "--results", str(tmp_path)])
     with pytest.raises(SystemExit, match="no case of the set 'test'"):
         compare.main()
+
+
+def test_what_did_not_learn_and_what_is_like_a_new_task_count_for_nothing() -> None:
+    """Neither among false alarms nor among faults; they are told apart."""
+    calm = {"strikes": None, "network": "cnn", "code": "H01", "first": 2.3, "last": 0.1}
+    stuck = calm | {"last": 2.3}
+    broken = {"strikes": 150, "network": "cnn", "code": "F34"}
+    renamed = broken | {"code": "F36b"}
+    assert score.divided([calm, stuck, broken, renamed]) == ([calm], [broken], [stuck, renamed])

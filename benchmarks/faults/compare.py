@@ -20,13 +20,14 @@ from benchmarks.faults.cases import SETS, cases
 from benchmarks.faults.intervals import clopper_pearson
 from benchmarks.faults.observers import OBSERVERS
 from benchmarks.faults.runs import ORACLE, Row, join, load
-from benchmarks.faults.score import Table, alarms, find, quartiles, share
+from benchmarks.faults.score import Table, alarms, divided, find, quartiles, share, tables
 
 RESULTS = Path(__file__).parent.parent / "results" / "faults"
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
-#: The observer that is ours.
+#: The observer that is ours, and which of its tables the page shows.
 OURS = "shiftwatch"
+DETAILS = ("Overview", "Healthy situations", "False alarms", "Faults", "Networks")
 
 PAGE = """# Faults and false alarms
 
@@ -84,9 +85,8 @@ class Standing:
 
 def standing(observer: str, rows: Iterable[Row]) -> Standing:
     """Count what an observer's joined rows say."""
-    rows = list(rows)
-    calm = [row for row in rows if row["strikes"] is None]
-    killed = [row for row in rows if row["strikes"] is not None and row["killed"]]
+    calm, struck, _ = divided(rows)
+    killed = [row for row in struck if row["killed"]]
     caught = [f for f in map(find, killed) if f.detected is not None]
     placed = [f for f in caught if f.exact is not None]
     return Standing(
@@ -181,11 +181,12 @@ def page(group: str, found: Mapping[str, Sequence[Row]]) -> tuple[str, list[Stan
     shown = [observers_table(standings)]
     if "baselines" in found:
         shown.append(rules_table(found["baselines"]))
-    some = next(iter(found.values()))
-    struck = [row for row in some if row["strikes"] is not None]
+    if OURS in found:
+        shown += [table for table in tables(found[OURS]) if table.title in DETAILS]
+    calm, struck, _ = divided(next(iter(found.values())))
     text = PAGE.format(
         group=group,
-        healthy=len(some) - len(struck),
+        healthy=len(calm),
         faulty=len(struck),
         killed=sum(row["killed"] for row in struck),
         tables="\n\n".join(table.markdown() for table in shown).replace("###", "##"),

@@ -90,6 +90,8 @@ class Fault:
         when: see ``training.WHEN``.
         moment: ``"start"``, or ``"middle"``, in networks with short steps also ``"late"``.
         sudden: whether it is at its full strength within a step.
+        told: whether it can be told from a training as it should be; a fault that cannot is
+            reported apart.
         evaluated: whether it shows only where there are evaluations in between.
         fits: whether it makes sense for a network that has such a layer.
     """
@@ -102,6 +104,7 @@ class Fault:
     when: str = "begin"
     moment: str = "middle"
     sudden: bool = True
+    told: bool = True
     evaluated: bool = False
     fits: Callable[[Network], bool] = lambda network: True
 
@@ -215,7 +218,8 @@ FAULTS = (
     Fault("F35b", "input zero", DATA, INPUT, inputs(lambda x, t: torch.zeros_like(x)), "batch", fits=given),
     Fault("F35c", "one symbol only", DATA, INPUT, inputs(one_symbol), "batch", fits=lambda n: n.task.name == "text"),
     Fault("F36", "targets of other samples", MOVED, ANYWHERE, shuffled_targets, "batch", fits=supervised),
-    Fault("F36b", "classes renumbered", MOVED, ANYWHERE, renumbered, "batch", fits=supervised),
+    # A new task with old inputs, which is as healthy as a change of the classes (H23b).
+    Fault("F36b", "classes renumbered", MOVED, ANYWHERE, renumbered, "batch", told=False, fits=supervised),
     Fault("F37", "one class only", (*DATA, "dead"), INPUT, one_class, fits=lambda n: n.task.classes),
     Fault("F38", "two samples repeated", DATA, INPUT, two_samples, "batch", fits=lambda n: n.family != "gan"),
     Fault("F39", "one sample NaN", ("nonfinite",), INPUT, partial(once_input, float("nan"), True), "batch", fits=given),

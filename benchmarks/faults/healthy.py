@@ -181,7 +181,7 @@ SITUATIONS = (
     Situation("H31b", "learning rate found by a range test", {"rate": 3.0}, fits=lambda n: n.family != "gan"),
     Situation("H32", "pruned in the middle", actions=(once(prune, when="end"),)),
     Situation("H33", "gradients clipped", actions=(fixed(clip=0.5),)),
-    Situation("H34", "batch norms frozen", actions=(once(freeze_norm),), fits=lambda n: has(n, "batchnorm")),
+    Situation("H34", "batch norms frozen late", {"schedule": cosine}, (once(freeze_norm, 0.7),), fits=lambda n: has(n, "batchnorm")),
     Situation("H35", "learnt by heart", {"steps": LONG}, (Action("start", few),), fits=lambda n: n.short),
     Situation("H36", "padded sequences", actions=(on_batch(padded),), fits=lambda n: n.task.name == "text"),
     Situation("H39", "branches begin at zero", actions=(Action("start", close_branches),), fits=lambda n: has(n, "block")),

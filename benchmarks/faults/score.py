@@ -106,9 +106,8 @@ def tables(rows: Iterable[Row]) -> list[Table]:
     """All tables of some rows."""
     rows = list(rows)
     known = [row for row in rows if "error" not in row]
-    calm = [row for row in known if row["strikes"] is None]
-    struck = [row for row in known if row["strikes"] is not None]
-    found = [_overview(calm, struck)]
+    calm, struck, apart = divided(known)
+    found = [_overview(calm, struck, apart)]
     if calm:
         found += [_situations(calm), _false_alarms(calm)]
     if struck:
@@ -123,6 +122,19 @@ def errors(rows: Iterable[Row]) -> list[Table]:
     return [Table("Errors", ("case", "error"), lines)] if lines else []
 
 
+def divided(rows: Iterable[Row]) -> tuple[list[Row], list[Row], list[Row]]:
+    """Healthy runs, faulty runs, and those that are neither: a healthy run that did not learn is no
+    evidence of anything, nor is a fault that cannot be told from a new task.
+    """
+    calm, struck, apart = [], [], []
+    for row in rows:
+        if row["strikes"] is None:
+            (calm if learned(row) else apart).append(row)
+        else:
+            (struck if faults.BY_CODE[row["code"]].told else apart).append(row)
+    return calm, struck, apart
+
+
 def share(hits: int, trials: int) -> str:
     """A share in per cent, with its interval of 95 %."""
     if not trials:
@@ -131,7 +143,7 @@ def share(hits: int, trials: int) -> str:
     return f"{hits}/{trials} = {hits / trials:.1%} [{low:.1%}, {high:.1%}]"
 
 
-def _overview(calm: Sequence[Row], struck: Sequence[Row]) -> Table:
+def _overview(calm: Sequence[Row], struck: Sequence[Row], apart: Sequence[Row]) -> Table:
     """The figures that count."""
     killed = [row for row in struck if row["killed"]]
     findings = [find(row) for row in killed]
@@ -149,7 +161,8 @@ def _overview(calm: Sequence[Row], struck: Sequence[Row]) -> Table:
     lines = [
         ("healthy runs with an alarm", share(sum(bool(alarms(r)) for r in calm), len(calm))),
         ("situations with an alarm in every seed", _structural(calm)),
-        ("healthy runs that did not learn", str(sum(not learned(r) for r in calm))),
+        ("left out: situations that did not learn", _loud([r for r in apart if r["strikes"] is None])),
+        ("left out: faults like a new task", _loud([r for r in apart if r["strikes"] is not None])),
         ("faults killed", share(len(killed), len(struck))),
         ("killed faults found", share(len(caught), len(killed))),
         ("of those that edit no weight", _without_edits(killed)),
@@ -167,6 +180,11 @@ def _overview(calm: Sequence[Row], struck: Sequence[Row]) -> Table:
         ("watched run not the same as without", str(sum(not row["same"] for row in struck))),
     ]  # fmt: skip
     return Table("Overview", ("what", "how much"), lines)
+
+
+def _loud(rows: Sequence[Row]) -> str:
+    """How many there are, and how many of them raised anything."""
+    return f"{len(rows)}, {sum(bool(alarms(r)) for r in rows)} of them with an alarm"
 
 
 def _without_edits(killed: Sequence[Row]) -> str:
