@@ -3,26 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from shiftwatch import Alert, Monitor, Rule, Summary
-from shiftwatch.records import INPUT
+from shiftwatch.arrays import ArraySource
+from shiftwatch.records import INPUT, Event
 from shiftwatch.rules import DEFAULT, Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
+from shiftwatch.source import Batch
 
 Show = Callable[[Monitor, int, np.random.Generator], None]
 
 
-def watch(show: Show, steps: int = 128, seed: int = 0, **options: Any) -> Monitor:
+class Rated(ArraySource):
+    """Arrays, a learning rate and what the run does on purpose."""
+
+    def __init__(self, rate: Callable[[int], float], events: tuple[Event, ...]) -> None:
+        super().__init__()
+        self.rate, self.events = rate, events
+
+    def take(self) -> Batch:
+        batch = super().take()
+        rates = np.array([self.rate(step) for step in batch.steps.tolist()])
+        now = tuple(e for e in self.events if e.step in batch.steps)
+        return replace(batch, learning_rate=rates, events=now)
+
+
+def watch(
+    show: Show,
+    steps: int = 128,
+    seed: int = 0,
+    loss: Callable[[int], float] | None = None,
+    rate: Callable[[int], float] | None = None,
+    events: tuple[Event, ...] = (),
+    **options: Any,
+) -> Monitor:
     """A monitor that was shown every step, and is closed."""
     random = np.random.default_rng(seed)
     with Monitor(**{"run": False, "strict": True, **options}) as monitor:
+        if rate or events:
+            monitor._arrays = Rated(rate or (lambda step: np.nan), events)
+            monitor.attach(monitor._arrays)
         for step in range(steps):
             show(monitor, step, random)
-            monitor.step()
+            monitor.step(loss=loss(step) if loss else None)
     return monitor
 
 
@@ -502,6 +530,246 @@ def test_a_weight_that_never_moved_is_a_choice() -> None:
 def test_a_model_that_never_moves_is_found() -> None:
     kinds = {a.kind for a in watch(trained(lambda step, i: 0.0), 64).alerts}
     assert kinds == {"frozen"}
+
+
+def test_a_whole_model_that_stops_moving_at_a_constant_rate_is_found() -> None:
+    def size(step: int, i: int) -> float:
+        return 0.0 if step >= 64 else 1e-3
+
+    monitor = watch(trained(size), rate=lambda step: 0.1)
+    assert {a.kind for a in monitor.alerts} == {"frozen"} and monitor.alerts[0].step == 64
+
+
+@pytest.mark.parametrize("least", [0.0, 1e-7])
+def test_a_schedule_that_ends_at_nothing_freezes_nothing(least: float) -> None:
+    """Found called frozen: at such a rate the weights would move by less than they can show."""
+
+    def rate(step: int) -> float:
+        return max(least, 0.1 * 0.5 * (1 + np.cos(np.pi * min(step, 100) / 100)))
+
+    def size(step: int, i: int) -> float:
+        return 1e-2 * rate(step) if rate(step) > 1e-4 else 0.0
+
+    assert watch(trained(size), 200, rate=rate).alerts == []
+
+
+# --- updates: blame and growth -----------------------------------------------------------
+
+
+def once(size: float) -> Callable[[int, int], float]:
+    return lambda step, i: size if (step, i) == (90, 1) else 1e-3
+
+
+@pytest.mark.parametrize(("high", "found"), [(1.0, True), (4.0, False)])
+def test_a_batch_is_to_blame_for_the_update_that_it_makes(high: float, found: bool) -> None:
+    """Where the loss says so: a hard batch has a large gradient."""
+    monitor = watch(trained(once(0.3)), loss=lambda step: high if step == 90 else 1.0)
+    assert [(a.layer, a.kind, a.step) for a in monitor.alerts] == [("fc1", "update", 90)] * found
+
+
+def test_no_batch_is_to_blame_for_an_update_that_leaves_nothing() -> None:
+    monitor = watch(trained(once(3.0)), loss=lambda step: 4.0 if step == 90 else 1.0)
+    (alert,) = monitor.alerts
+    assert (alert.layer, alert.kind, alert.step) == ("fc1", "update", 90)
+    assert alert.severity == "critical"
+
+
+@pytest.mark.parametrize("after", [90, 60])
+def test_what_the_run_does_on_purpose_excuses_large_updates(after: int) -> None:
+    """For as long as it is recent."""
+    changed = (Event(after, "shape", "8 to 12 for each sample"),)
+    monitor = watch(trained(once(0.3)), events=changed)
+    assert said(monitor.alerts) == ([] if after == 90 else [("fc1", "update")])
+
+
+def test_updates_that_grow_too_slowly_to_jump_are_found() -> None:
+    """Every step a tenth more: none is far above the last."""
+
+    def size(step: int, i: int) -> float:
+        return min(1e-3 * 1.1 ** max(0, step - 160), 0.5) if i == 2 else 1e-3
+
+    monitor = watch(trained(size), 260)
+    first = monitor.alerts[0]
+    assert (first.kind, first.layer, first.tensor) == ("update", "fc2", "update")
+    assert 160 < first.step <= 225
+
+
+def test_updates_that_grow_slowly_are_found_where_some_steps_are_left_out() -> None:
+    def size(step: int, i: int) -> float:
+        return min(1e-3 * 1.1 ** max(0, step - 320), 0.5) if i == 2 else 1e-3
+
+    monitor = watch(trained(size), 520, every=2)
+    assert ("fc2", "update") in said(monitor.alerts)
+
+
+def test_updates_that_grow_with_a_warmup_are_healthy() -> None:
+    """A hundredfold rise in 300 steps, and then a decay."""
+
+    def rate(step: int) -> float:
+        return 1e-2 * min(1.0, (1 + step) / 300) * 0.998 ** max(0, step - 300)
+
+    assert watch(trained(lambda step, i: rate(step)), 500, rate=rate).alerts == []
+    assert watch(trained(lambda step, i: rate(step)), 500).alerts == []
+
+
+def test_a_few_weights_may_move_as_they_like() -> None:
+    """The relative size of an update of three numbers is chance."""
+    bias = np.random.default_rng(0).normal(size=3)
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        bias[:] += (0.3 if step == 90 else 1e-3) * random.normal(size=3)
+        monitor.observe("fc", random.normal(size=(16, 3)))
+        monitor.observe("fc", bias, tensor="weight", part="bias")
+
+    assert watch(show).alerts == []
+
+
+def test_updates_of_all_layers_that_fall_at_the_same_rate_are_found() -> None:
+    monitor = watch(trained(lambda step, i: 1e-7 if step >= 80 else 1e-3), rate=lambda step: 0.1)
+    assert {a.kind for a in monitor.alerts} == {"update"}
+    (first, *_) = monitor.alerts
+    assert (first.step, first.severity) == (80, "warning")
+    assert "updates fell to 1/" in first.message
+
+
+def test_updates_that_fall_with_the_rate_or_in_one_layer_are_healthy() -> None:
+    def rate(step: int) -> float:
+        return 1e-5 if step >= 80 else 1e-1
+
+    assert watch(trained(lambda step, i: rate(step) / 100), rate=rate).alerts == []
+    alone = trained(lambda step, i: 1e-6 if step >= 80 and i == 1 else 1e-3)
+    assert watch(alone, rate=lambda step: 0.1).alerts == []
+
+
+def test_first_steps_that_leave_nothing_of_the_weights_are_found() -> None:
+    monitor = watch(trained(lambda step, i: 0.6 if step < 12 else 1e-3), 96)
+    (alert,) = monitor.alerts
+    # Arrays have their first update at the second step: it is the difference of two weights.
+    assert (alert.kind, alert.step, alert.severity) == ("update", 1, "warning")
+    assert "from the start" in alert.message and alert.detected <= 8
+
+
+def test_large_first_steps_of_one_layer_or_two_steps_are_healthy() -> None:
+    """A layer born at zero moves far in relation to its size."""
+    assert watch(trained(lambda step, i: 0.6 if step < 12 and i == 3 else 1e-3), 96).alerts == []
+    assert watch(trained(lambda step, i: 0.6 if 0 < step < 3 else 1e-3), 96).alerts == []
+
+
+# --- the loss ----------------------------------------------------------------------------
+
+
+def learning(
+    loss: Callable[[int], float], noisy: int = 10_000, steps: int = 240, **options: Any
+) -> Monitor:
+    """A net whose activations show nothing; its inputs are twice as loud from a step on."""
+    random = np.random.default_rng(1)
+    wobble = np.exp(random.normal(0, 0.15, steps))
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        monitor.observe(
+            INPUT, random.normal(size=(16, 16)) * (1.5 if step >= noisy else 1), tensor="input"
+        )
+        for name in ("fc1", "head"):
+            monitor.observe(name, random.normal(size=(16, 8)))
+        for name in ("head", "fc1"):
+            monitor.observe(name, 1e-3 * random.normal(size=(16, 8)), tensor="gradient")
+
+    return watch(show, steps, loss=lambda step: loss(step) * float(wobble[step]), **options)
+
+
+def about_loss(monitor: Monitor) -> list[Alert]:
+    return [a for a in monitor.alerts if a.metric == "loss"]
+
+
+def risen(step: int) -> float:
+    """Falls, and is ten times as high from step 120 on."""
+    return float(2.3 * 0.99**step) if step < 120 else 7.0
+
+
+def test_a_loss_that_rises_and_stays_is_found_at_the_head() -> None:
+    monitor = learning(risen)
+    (alert,) = monitor.alerts
+    assert (alert.kind, alert.layer, alert.origin) == ("exploding", "head", "head")
+    assert (alert.tensor, alert.metric, alert.severity) == ("gradient", "loss", "warning")
+    assert abs(alert.step - 120) <= 2 and alert.detected <= 120 + 64
+    assert alert.value > alert.limit and alert.value == pytest.approx(7, rel=0.2)
+    assert "labels that belong to other samples" in alert.advice
+
+
+def test_a_loss_that_rises_again_after_it_came_back_is_found_again() -> None:
+    def loss(step: int) -> float:
+        return 7.0 if 120 <= step < 200 or step >= 420 else 0.5
+
+    assert [abs(a.step - at) <= 2 for a, at in zip(
+        about_loss(learning(loss, steps=520)), (120, 420), strict=True
+    )] == [True, True]  # fmt: skip
+
+
+RECOVERS: dict[str, Callable[[int], float]] = {
+    "a hard batch": lambda step: 20.0 if step == 120 else 0.5,
+    "a hard stretch": lambda step: 7.0 if 120 <= step < 140 else 0.5,
+    "a new class": lambda step: 0.5 + 6.5 * 0.96 ** (step - 120) if step >= 120 else 0.5,
+    "another task": lambda step: 0.1 + 4 * 0.98 ** (step - 120) if step >= 120 else 0.1,
+    "a rise of twice": lambda step: 1.0 if step >= 120 else 0.5,
+    "a slow rise": lambda step: 0.5 * 1.004**step,
+    "a loss below zero": lambda step: -1.0 if step < 120 else -9.0,
+    "a loss that crosses zero": lambda step: 0.3 * np.cos(step / 7),
+}
+
+
+@pytest.mark.parametrize("name", RECOVERS)
+def test_a_loss_that_recovers_or_hardly_rises_is_healthy(name: str) -> None:
+    assert about_loss(learning(RECOVERS[name], steps=400)) == []
+
+
+def test_a_loss_that_is_all_noise_is_healthy() -> None:
+    random = np.random.default_rng(2)
+    heavy = np.exp(random.normal(0, 1.2, 600))
+    assert about_loss(learning(lambda step: float(heavy[step]), steps=600)) == []
+
+
+@pytest.mark.parametrize(("factor", "alarms"), [(1.0, 1), (4.0, 0)])
+def test_a_learning_rate_that_rose_explains_the_loss(factor: float, alarms: int) -> None:
+    monitor = learning(risen, rate=lambda step: 0.1 * (factor if step >= 118 else 1))
+    assert len(about_loss(monitor)) == alarms
+
+
+@pytest.mark.parametrize(("noisy", "alarms"), [(10_000, 1), (120, 0)])
+def test_other_inputs_explain_the_loss(noisy: int, alarms: int) -> None:
+    assert len(about_loss(learning(risen, noisy=noisy))) == alarms
+
+
+@pytest.mark.parametrize(("kind", "alarms"), [("dark", 1), ("shape", 0)])
+def test_what_the_run_did_on_purpose_explains_the_loss(kind: str, alarms: int) -> None:
+    monitor = learning(risen, events=(Event(119, kind, "so it is"),))
+    assert len(about_loss(monitor)) == alarms
+
+
+@pytest.mark.parametrize("cut", [100, 130, 150, 171])
+def test_a_rise_under_way_is_part_of_the_state(cut: int) -> None:
+    """Wherever a run is interrupted, the alerts are those of one that was not."""
+
+    def show(monitor: Monitor, step: int) -> None:
+        random = np.random.default_rng(step)
+        for tensor in ("output", "gradient"):
+            monitor.observe("head", random.normal(size=(16, 8)), tensor=tensor)
+        monitor.step(loss=risen(step) * float(np.exp(random.normal(0, 0.15))))
+
+    whole, first = (Monitor(run=False, strict=True) for _ in range(2))
+    for step in range(240):
+        show(whole, step)
+    for step in range(cut):
+        show(first, step)
+    second = Monitor(run=False, strict=True)
+    second.load_state_dict(first.state_dict())
+    for step in range(cut, 240):
+        show(second, step)
+    for monitor in (whole, first, second):
+        monitor.close()
+    (alert,) = whole.alerts
+    (again,) = second.alerts  # those of the first part are in the state
+    assert (alert.metric, again.kind, again.step) == ("loss", alert.kind, alert.step)
+    assert again.message == alert.message
 
 
 # --- gradients ---------------------------------------------------------------------------
