@@ -24,8 +24,6 @@ _FORGET = 0.9997
 _FAST, _SLOW = 0.05, 0.01
 # Steps from one note of the largest update to the next: growth is measured against the last but one.
 _NOTED = 64
-# Values under which the relative size of an update is that of a few numbers by chance.
-_SEVERAL = 16
 # Relative to the weight after it, an update that left little of the weight before.
 _RUINOUS = 0.7
 # The first steps of a run, and how many of them must be too large.
@@ -156,8 +154,8 @@ class Optimizer:
         inner, out = jump.run(jump.refresh(state.jump), course.level, batch.steps)
         u, known = course.update, course.known
         most, usual = course.most[:-1], course.usual[:-1]
-        several = evidence.frame.count[:, mine].max(0, initial=0) >= _SEVERAL
-        ripe = known & (course.seen[:-1] >= 16) & (u >= self.size) & several
+        main = sites.main[mine]  # of a bias near zero the relative size says little
+        ripe = known & (course.seen[:-1] >= 16) & (u >= self.size) & main
         large = ripe & (most > 0) & (u >= self.growth * most)
         large |= ripe & (u >= self.growth * usual) & (u >= self.record * most)
         noted = state.noted[1]
@@ -166,7 +164,7 @@ class Optimizer:
         odd = out.fired & (out.change > 0) & (u >= self.size / 5)
         blamed = evidence.held | (evidence.surprise > self.surprise)
         large &= ~blamed[:, None] | (u >= _RUINOUS)
-        odd &= ~blamed[:, None] & several
+        odd &= ~blamed[:, None] & main
         idle = known & (u == 0)
         touched, beyond = (np.asarray(x.any(1)) for x in (outside > 0, large | odd))
         still, moved = state.still, state.moved
