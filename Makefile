@@ -12,7 +12,7 @@ PYTEST  := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 TESTS   := --doctest-modules shiftwatch tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test all core slow lint format setup browser benchmarks clean
+.PHONY: help demo test all core slow lint format setup browser benchmarks papers clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -23,7 +23,7 @@ demo: $(VENV)/.demo  ## train a small network, break it, watch it being caught
 test: lint browser  ## all checks but the slow tests
 	$(PYTEST) -m "not slow" $(TESTS)
 
-all: lint browser benchmarks  ## all checks, the slow tests and the benchmarks too
+all: lint browser benchmarks  ## all checks, the slow tests (the papers' figures) and the benchmarks too
 	$(PYTEST) $(TESTS)
 
 core:  ## the core with NumPy alone, no framework: make core NUMPY=numpy==1.26.*
@@ -59,6 +59,10 @@ benchmarks: $(VENV)/.dev  ## a short run of every benchmark; figures to keep tak
 	$(BIN)/python benchmarks/gpu.py --quick --blocks 2 --compile off
 	$(BIN)/python benchmarks/soak.py --steps 1000
 	$(BIN)/python -m benchmarks.faults --quick --jobs $(WORKERS)
+
+papers: $(VENV)/.dev  ## draw the figures of docs/papers.md, check what they claim, fill in the page
+	$(BIN)/python examples/papers/all.py
+	$(BIN)/python benchmarks/tables.py
 
 clean:  ## remove the environment and everything built
 	rm -rf $(VENV) $(VENV)-core build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

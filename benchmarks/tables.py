@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/cost.md from benchmarks/results.
+"""Write the tables of README.md, docs/cost.md and docs/papers.md from benchmarks/results.
 
     python benchmarks/tables.py [--check]
 
@@ -12,6 +12,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from overhead import amortised
 from workloads import NAMES
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "cost.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "cost.md", ROOT / "docs" / "papers.md")
 PLACE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
 
 Rows = list[dict[str, Any]]
@@ -126,7 +127,34 @@ def budget() -> str:
     )
 
 
-TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (cost, peers, parts, budget)}
+def papers() -> str:
+    """What holds of each paper's figure."""
+    rows = _rows("papers")
+    lines = []
+    for script in dict.fromkeys(r["script"] for r in rows):
+        mine = [r for r in rows if r["script"] == script]
+        held = f"{sum(r['holds'] for r in mine)} of {len(mine)}"
+        link = f"[script](../examples/papers/{script}.py)"
+        lines.append((f"[{script}](#{script})", link, held, f"{mine[0]['seconds']} s"))
+    return _table("figure | made by | claims that hold | time", lines)
+
+
+def claims(script: str) -> str:
+    """What must hold of one paper's figure, and what was measured."""
+    return _table(
+        "must hold | measured: median (range over seeds) | ",
+        (
+            (row["criterion"], row["measured"], "holds" if row["holds"] else "**fails**")
+            for row in _rows("papers")
+            if row["script"] == script
+        ),
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    **{f.__name__: f for f in (cost, peers, parts, budget, papers)},
+    **{r["script"]: partial(claims, r["script"]) for r in _rows("papers")},
+}
 
 
 def filled(text: str) -> str:

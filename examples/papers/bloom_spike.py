@@ -82,11 +82,11 @@ def study(seeds):
     first = {name: FIRST + int(at[0]) - len(HEALTHY) for name, at in found.items()}
     early = [int((at < len(HEALTHY)).sum()) for at in found.values()]
     claims = [
-        at_least("Shewhart chart: iterations between alarm and peak", PEAK - first["Shewhart"], 3, ".0f"),
-        at_least("CUSUM: the same", PEAK - first["CUSUM"], 3, ".0f"),
-        at_least("e-detector: the same", PEAK - first["e-detector"], 3, ".0f"),
-        at_least("Jump without confirmation: the same", PEAK - first["Jump, patience 0"], 3, ".0f"),
-        at_least("Jump: the same", PEAK - first["Jump"], 1, ".0f"),
+        at_least("Shewhart chart: iterations before the peak", PEAK - first["Shewhart"], 3, ".0f"),
+        at_least("CUSUM: iterations before the peak", PEAK - first["CUSUM"], 3, ".0f"),
+        at_least("e-detector: iterations before the peak", PEAK - first["e-detector"], 3, ".0f"),
+        at_least("Jump without confirmation: iterations before the peak", PEAK - first["Jump, patience 0"], 3, ".0f"),
+        at_least("Jump: iterations before the peak", PEAK - first["Jump"], 1, ".0f"),
         at_most(
             "iteration at which a Monitor raises exploding", [monitored(s) for s in seeds],
             FIRST + len(NORMS) - 1, ",.0f",

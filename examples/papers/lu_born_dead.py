@@ -82,7 +82,7 @@ def study(seeds):
     one = shares[:, WIDTHS.index(2), list(DEPTHS).index(10)]
     low, high = limits[WIDTHS.index(2), :, list(DEPTHS).index(10)]
     claims = [
-        at_least("of 12 widths and depths, inside the bounds", checked, 12, ".0f"),
+        at_least("inside the bounds, of 12 widths and depths", checked, 12, ".0f"),
         within("born dead at width 2, depth 10", one, low, high),
         at_least("shiftwatch's dead_fraction agrees on", [agreement(s) for s in seeds], 1, ".0%"),
     ]
