@@ -45,6 +45,12 @@ neither. Brackets are intervals of 95 % (Clopper and Pearson).
 ![False alarms and recall of each observer](faults.png)
 
 {tables}
+
+## shiftwatch in detail
+
+All {number:,} runs of the set.
+
+{details}
 """
 
 
@@ -130,18 +136,17 @@ def gathered(group: str, results: Path) -> dict[str, list[Row]]:
 
     A case that ended with an error somewhere is left out for all.
     """
-    verdicts = load(results / f"{group}-{ORACLE}.jsonl")
-    found: dict[str, Mapping[str, Row]] = {}
-    for name in OBSERVERS:
-        rows = load(results / f"{group}-{name}.jsonl")
-        if rows:
-            found[name] = {
-                key: row
-                for key, row in join(cases(group), verdicts, rows).items()
-                if "error" not in row
-            }
+    found = {name: rows for name in OBSERVERS if (rows := joined(group, name, results))}
     common = set.intersection(*(set(rows) for rows in found.values())) if found else set()
     return {name: [rows[key] for key in rows if key in common] for name, rows in found.items()}
+
+
+def joined(group: str, observer: str, results: Path) -> dict[str, Row]:
+    """Rows of an observer with the oracle's verdicts, by their keys."""
+    verdicts = load(results / f"{group}-{ORACLE}.jsonl")
+    rows = load(results / f"{group}-{observer}.jsonl")
+    both = join(cases(group), verdicts, rows)
+    return {key: row for key, row in both.items() if "error" not in row}
 
 
 def observers_table(standings: Sequence[Standing]) -> Table:
@@ -174,15 +179,21 @@ def rules_table(rows: Sequence[Row]) -> Table:
     return Table("Their rules one by one", head, lines)
 
 
-def page(group: str, found: Mapping[str, Sequence[Row]]) -> tuple[str, list[Standing]]:
-    """The page as Markdown, and what its picture shows."""
+def page(
+    group: str, found: Mapping[str, Sequence[Row]], ours: Sequence[Row] = ()
+) -> tuple[str, list[Standing]]:
+    """The page as Markdown, and what its picture shows.
+
+    Args:
+        found: rows of the cases that all observers share.
+        ours: all rows of shiftwatch, for its tables in detail.
+    """
     every = {tool: rows for name in found for tool, rows in views(name, found[name]).items()}
     standings = [standing(tool, rows) for tool, rows in every.items()]
     shown = [observers_table(standings)]
     if "baselines" in found:
         shown.append(rules_table(found["baselines"]))
-    if OURS in found:
-        shown += [table for table in tables(found[OURS]) if table.title in DETAILS]
+    details = [table for table in tables(ours) if table.title in DETAILS]
     calm, struck, _ = divided(next(iter(found.values())))
     text = PAGE.format(
         group=group,
@@ -190,6 +201,8 @@ def page(group: str, found: Mapping[str, Sequence[Row]]) -> tuple[str, list[Stan
         faulty=len(struck),
         killed=sum(row["killed"] for row in struck),
         tables="\n\n".join(table.markdown() for table in shown).replace("###", "##"),
+        number=len(ours),
+        details="\n\n".join(table.markdown() for table in details),
     )
     return text, standings
 
@@ -209,7 +222,8 @@ def main() -> None:
             f"{given.results} has no case of the set {given.group!r} that oracle and observers share: "
             f"python -m benchmarks.faults --set {given.group} runs them."
         )
-    text, standings = page(given.group, found)
+    ours = list(joined(given.group, OURS, given.results).values())
+    text, standings = page(given.group, found, ours)
     (given.into / "faults.md").write_text(text)
     print(observers_table(standings).text())
     if importlib.util.find_spec("matplotlib") is not None:
