@@ -42,9 +42,7 @@ raised from its first step on, so that what is always loud finds nearly all: rea
 together. Kind and origin are judged by the first incident since the fault; a loss alone names
 neither. Brackets are intervals of 95 % (Clopper and Pearson).
 
-![False alarms and recall of each observer](faults.png)
-
-{tables}
+{picture}{tables}
 
 ## shiftwatch in detail
 
@@ -52,6 +50,9 @@ All {number:,} runs of the set.
 
 {details}
 """
+
+
+PICTURE = "![False alarms and recall of each observer](faults.png)\n\n"
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,7 @@ def page(
         faulty=len(struck),
         killed=sum(row["killed"] for row in struck),
         tables="\n\n".join(table.markdown() for table in shown).replace("###", "##"),
+        picture=PICTURE if len(standings) > 1 else "",
         number=len(ours),
         details="\n\n".join(table.markdown() for table in details),
     )
@@ -226,7 +228,7 @@ def main() -> None:
     text, standings = page(given.group, found, ours)
     (given.into / "faults.md").write_text(text)
     print(observers_table(standings).text())
-    if importlib.util.find_spec("matplotlib") is not None:
+    if len(standings) > 1 and importlib.util.find_spec("matplotlib") is not None:
         from benchmarks.faults.frontier import frontier
 
         figure = frontier(standings, given.group)
