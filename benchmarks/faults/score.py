@@ -97,7 +97,8 @@ class Table:
 
     def markdown(self) -> str:
         """As Markdown has it."""
-        lines = [f"| {' | '.join(row)} |" for row in [self.head, *self.rows]]
+        rows = [[cell.replace("<", "&lt;") for cell in row] for row in [self.head, *self.rows]]
+        lines = [f"| {' | '.join(row)} |" for row in rows]
         lines.insert(1, "|---" * len(self.head) + "|")
         return "\n".join([f"### {self.title}", "", *lines])
 
