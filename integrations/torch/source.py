@@ -249,7 +249,7 @@ class TorchSource:
         self._grad_forward |= torch.is_grad_enabled() if gradients is None else gradients
         if not self._batch_size or training:
             self._batch_size = next((t.size(0) for t in given if t.dim()), self._batch_size)
-        if training and given:
+        if training and given and not given[0].is_nested:
             self._shaped(given[0].shape)
         if self.tracing and self._may_trace(training) and not self._graph.begin(given):
             self.tracing = False
