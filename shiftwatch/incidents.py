@@ -140,6 +140,7 @@ class Incidents:
             home = _home(firing, sites)
             here = home == incident.origin or site.layer == incident.origin
             passed_on = incident.origin == INPUT and INPUT in sites.parents(site.layer)
+            passed_on |= firing.metric == "loss"  # has no layer, and is said whatever broke
             loud = here or passed_on or group.everywhere or firing.kind == "nonfinite"
             if not here:
                 followers |= {site.layer}
