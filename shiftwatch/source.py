@@ -125,6 +125,9 @@ class Batch:
         given: bool[T], in which steps that was.
         running: batch normalisations beside what entered them, of this window or one before.
         probes: what fixed inputs showed in these steps.
+        settings: float64[T, 2], the largest of the optimizer's parameter groups: the steps
+            that momentum averages, 1 / (1 - β), and the share of a weight that decay takes per
+            step; ``None`` where unknown.
     """
 
     groups: tuple[Group, ...]
@@ -142,6 +145,7 @@ class Batch:
     given: np.ndarray | None = None
     running: tuple[Running, ...] = ()
     probes: tuple[Probed, ...] = ()
+    settings: np.ndarray | None = None
 
 
 class Source(Protocol):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import sys
 import threading
 import weakref
@@ -34,6 +33,7 @@ from shiftwatch.integrations.torch.hooks import EveryHook, ForwardHook, InputHoo
 from shiftwatch.integrations.torch.modules import Watched
 from shiftwatch.integrations.torch.norms import Norms
 from shiftwatch.integrations.torch.probe import Probe, Prober
+from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
 from shiftwatch.integrations.torch.sweep import End, Sweeper
 from shiftwatch.integrations.torch.weights import Weights, owned
@@ -137,12 +137,13 @@ class TorchSource:
         self._shape_since = 0
         self._steps: list[int] = []  # watched since the last take
         self._last_step = -1
-        self._rates: list[float] = []
+        self._given: list[Settings] = []  # to the optimizers, at each of these steps
         self._sizes: list[int] = []
         self._stepped: list[bool] = []
         self._events: list[Event] = []
         self._usual_size = 0
-        self._rate = self._old_rate = math.nan
+        self._settings = self._old = UNKNOWN
+        self._leapt = False  # what the optimizer was told, and it is to be judged now
         self._known: weakref.WeakKeyDictionary[Optimizer, bool] = weakref.WeakKeyDictionary()
         self._stepper: Any = lambda: None  # weak reference to the one of these that stepped last
         self._optimizer_seen = bool(optimizer)
@@ -350,8 +351,7 @@ class TorchSource:
             self._optimizer_seen = not self._replayed
             if self.follows or self.scaler is not None:
                 self._look_for_scaler()
-            rate = _rate(optimizer)
-            self._rate = rate if math.isnan(self._rate) else max(self._rate, rate)
+            self._settings = self._settings.joined(settings(optimizer))
             if self._owned:
                 self._weights.begin()
             self.sweeper.before()
@@ -457,7 +457,7 @@ class TorchSource:
             self._steps.append(step)
             self._stepped.append(self._did_step or not self._optimizer_seen)
             self.sweeper.stepped = self._did_step if self._optimizer_seen else None
-            self._rates.append(self._rate)
+            self._given.append(self._settings)
             self._sizes.append(self._batch_size)
             try:
                 self._end_step(step)
@@ -483,7 +483,7 @@ class TorchSource:
                 self._prober.after(step + 1)
         self._last_step = step
         self._did_step = False
-        self._rate = math.nan
+        self._settings = UNKNOWN
 
     def _end_step(self, step: int) -> None:
         if self._owned:
@@ -641,10 +641,11 @@ class TorchSource:
         self._look_at_training()
         self._look_at_sizes()
         losses, given = self._home().take(count) if late else (None, None)
+        told = np.array(self._given[:count], np.float64).reshape(-1, len(UNKNOWN))
         batch = Batch(
             groups=tuple(groups),
             steps=np.array(self._steps[:count], np.int64),
-            learning_rate=np.array(self._rates[:count], np.float64),
+            learning_rate=told[:, 0],
             stepped=np.array(self._stepped[:count], bool),
             tampered=tampered,
             batch_size=np.array(self._sizes[:count], np.int64),
@@ -657,16 +658,18 @@ class TorchSource:
             given=given,
             running=self._look_at_norms(groups),
             probes=() if self._prober is None else self._prober.take(),
+            settings=told[:, 1:],
         )
-        for kept in (self._steps, self._rates, self._stepped, self._sizes):
+        for kept in (self._steps, self._given, self._stepped, self._sizes):
             del kept[:count]
+        self._leapt = False
         self._events.clear()
         return batch
 
     @property
     def full(self) -> bool:
         """Whether a take is due now: samples would be lost, or a weight was tampered with."""
-        busy = self._shop.crowded or self._weights.urgent
+        busy = self._shop.crowded or self._weights.urgent or self._leapt
         busy = busy or self.sweeper.ready or self.counters.ready
         return busy and self._late < len(self._steps)
 
@@ -795,10 +798,12 @@ class TorchSource:
         )
 
     def _look_at_rate(self, step: int) -> None:
-        if self._rate > 0:
-            if self._old_rate > 0 and not 0.5 < self._rate / self._old_rate < 2:
-                self._tell("learning_rate", f"{self._old_rate:.3g} to {self._rate:.3g}", step)
-            self._old_rate = self._rate
+        rate, old = self._settings.rate, self._old.rate
+        if rate > 0:
+            if old > 0 and not 0.5 < rate / old < 2:
+                self._tell("learning_rate", f"{old:.3g} to {rate:.3g}", step)
+            self._leapt = self._leapt or self._settings.leaps(self._old)
+            self._old = self._settings
 
     def _look_at_norms(self, groups: list[Group]) -> tuple[Running, ...]:
         """Batch normalisations beside what entered them."""
@@ -974,20 +979,6 @@ def _unknown(taps: Iterable[Tap]) -> bool:
 
 def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _rate(optimizer: Optimizer) -> float:
-    """The largest learning rate; NaN where it lies on a device, for reading would wait."""
-    largest = math.nan
-    for group in optimizer.param_groups:
-        rate = group.get("lr", math.nan)
-        if rate.__class__ is not float:
-            if isinstance(rate, Tensor) and not rate.is_cpu:
-                return math.nan
-            rate = float(rate)
-        if math.isnan(largest) or rate > largest:
-            largest = rate
-    return largest
 
 
 def _foreign(error: Exception) -> bool:

@@ -20,6 +20,7 @@ from shiftwatch.rules.metric import Rule as Rule
 from shiftwatch.rules.nonfinite import Nonfinite as Nonfinite
 from shiftwatch.rules.optimizer import Optimizer as Optimizer
 from shiftwatch.rules.response import Response as Response
+from shiftwatch.rules.settings import Settings as Settings
 from shiftwatch.rules.shape import Shape as Shape
 from shiftwatch.rules.units import UnitHealth as UnitHealth
 
@@ -28,6 +29,7 @@ DEFAULT: tuple[Judge, ...] = (
     Nonfinite(),
     Birth(),
     Optimizer(),
+    Settings(),
     Response(),
     Gradient(),
     Loss(),

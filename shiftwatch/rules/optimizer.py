@@ -26,6 +26,10 @@ _FAST, _SLOW = 0.05, 0.01
 _NOTED = 64
 # Relative to the weight after it, an update that left little of the weight before.
 _RUINOUS = 0.7
+# Growth of the learning rate that explains that of updates, at most.
+_FASTER = 5.0
+# Steps in a row after which updates far above their lasting mean are no accident.
+_ROW = 3
 # The first steps of a run, and how many of them must be too large.
 _YOUNG, _HUGE = 16, 4
 # Relative updates that float32 loses: weights that were moved by less may well stand still.
@@ -37,8 +41,9 @@ class OptimizerState(NamedTuple):
     largest relative update so far, slowly forgotten; usual, lasting: float64[sites], recent mean of
     it, and one over a hundred steps; noted: float64[2, sites], ``most`` as it was lately and before;
     seen: int64[sites]; still: int64[sites], steps without any change; moved: bool[sites]; tampered:
-    int64[sites], how often a weight was changed from outside; rate: float64[1], largest
-    learning rate; until: int64[sites]; huge: int64[1], first steps that were too large.
+    int64[sites], how often a weight was changed from outside; rate: float64[2], largest
+    learning rate, and its lasting mean; until: int64[sites]; huge: int64[1], first steps that were
+    too large; grown: int64[sites], steps in a row that are far above the lasting mean.
     """
 
     jump: JumpState
@@ -53,13 +58,16 @@ class OptimizerState(NamedTuple):
     rate: np.ndarray
     until: np.ndarray
     huge: np.ndarray
+    grown: np.ndarray
 
 
 class _Course(NamedTuple):
     """Attributes: update: float64[T, sites], relative updates of the steps that were taken, else
     NaN; known: bool[T, sites], where they are; level: log2(update / learning rate); pace:
-    float64[T], log2 of the latter, 0 where unknown; live: bool[T], whether it is one to move at. And the state before each step and after the last
-    one, [T + 1, ...]: most, usual, lasting, seen, rate.
+    float64[T], log2 of the latter, 0 where unknown; live: bool[T], whether it is one to move at;
+    faster: float64[T], learning rate over its lasting mean, 1 to 5; rate: float64[2], as in the
+    state, after the last step. And the state before each step and after the last one,
+    [T + 1, ...]: most, usual, lasting, seen.
     """
 
     update: np.ndarray
@@ -67,11 +75,12 @@ class _Course(NamedTuple):
     level: np.ndarray
     pace: np.ndarray
     live: np.ndarray
+    faster: np.ndarray
+    rate: np.ndarray
     most: np.ndarray
     usual: np.ndarray
     lasting: np.ndarray
     seen: np.ndarray
-    rate: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -135,9 +144,10 @@ class Optimizer:
             still=np.zeros(sites, np.int64),
             moved=np.zeros(sites, bool),
             tampered=np.zeros(sites, np.int64),
-            rate=np.zeros(1),
+            rate=np.array([0.0, np.nan]),
             until=np.full(sites, -1, np.int64),
             huge=np.zeros(1, np.int64),
+            grown=np.zeros(sites, np.int64),
         )
 
     def update(self, state: OptimizerState, evidence: Evidence) -> Verdict:
@@ -156,11 +166,13 @@ class Optimizer:
         most, usual = course.most[:-1], course.usual[:-1]
         main = sites.main[mine]  # of a bias near zero the relative size says little
         ripe = known & (course.seen[:-1] >= 16) & (u >= self.size) & main
-        large = ripe & (most > 0) & (u >= self.growth * most)
-        large |= ripe & (u >= self.growth * usual) & (u >= self.record * most)
+        own = u / course.faster[:, None]  # what the learning rate does not explain
+        large = ripe & (most > 0) & (own >= self.growth * most)
+        large |= ripe & (own >= self.growth * usual) & (own >= self.record * most)
         noted = state.noted[1]
-        grown = ripe & (noted > 0) & (u >= self.growth * course.lasting[:-1])
-        large |= grown & (u >= self.record * noted) & (state.until < 0)
+        above = ripe & (noted > 0) & (own >= self.growth * course.lasting[:-1])
+        rows, grown = _in_a_row(above & (own >= self.record * noted), known, state.grown)
+        large |= (rows >= _ROW) & (state.until < 0)
         odd = out.fired & (out.change > 0) & (u >= self.size / 5)
         blamed = evidence.held | (evidence.surprise > self.surprise)
         large &= ~blamed[:, None] | (u >= _RUINOUS)
@@ -196,7 +208,7 @@ class Optimizer:
         noted = np.where(due, [course.most[-1], state.noted[0]], state.noted)
         state = OptimizerState(
             inner, course.most[-1], course.usual[-1], course.lasting[-1], noted, course.seen[-1],
-            still, moved, tampered, course.rate[-1:], until, np.array([huge]),
+            still, moved, tampered, course.rate, until, np.array([huge]), grown,
         )  # fmt: skip
         return Verdict(state, firings, until >= 0)
 
@@ -410,7 +422,9 @@ def _course(evidence: Evidence, mine: np.ndarray, state: OptimizerState) -> _Cou
     known = np.isfinite(u)
     rate = evidence.batch.learning_rate
     rate = np.where(stepped & np.isfinite(rate), rate, np.nan)
-    highest = np.fmax.accumulate(np.concatenate([state.rate, rate]))
+    highest = np.fmax.accumulate(np.concatenate([state.rate[:1], rate]))
+    faster, mean = _faster(rate, float(state.rate[1]))
+    main = evidence.sites.main[mine]
     with np.errstate(divide="ignore", invalid="ignore"):
         pace = np.log2(np.where(rate > 0, rate, 1.0))
         level = np.where(u > 0, np.log2(u) - pace[:, None], np.nan)
@@ -425,7 +439,47 @@ def _course(evidence: Evidence, mine: np.ndarray, state: OptimizerState) -> _Cou
             slow = np.maximum(_SLOW * known[t], share)
             lasting[t + 1] = lasting[t] + slow * (values - lasting[t])
         live = ~np.isfinite(rate) | (rate > 1e-3 * highest[1:])
-    return _Course(u, known, level, pace, live, most * fade, usual, lasting, seen, highest)
+        # Of one layer alone it explains nothing: that layer's group is another.
+        together = _typical((u / lasting[:-1])[:, main])
+    faster = np.clip(np.fmin(faster, together), 1.0, _FASTER)
+    rates = np.array([highest[-1], mean])
+    return _Course(u, known, level, pace, live, faster, rates, most * fade, usual, lasting, seen)
+
+
+def _faster(rates: np.ndarray, mean: float) -> tuple[np.ndarray, float]:
+    """Learning rate over its lasting mean at each step, and that mean after the last one."""
+    faster = np.ones(rates.size)
+    for t, rate in enumerate(rates.tolist()):
+        if not rate > 0:
+            continue
+        if mean > 0:
+            faster[t] = rate / mean
+            mean += _SLOW * (rate - mean)
+        else:
+            mean = rate
+    return faster, mean
+
+
+def _typical(values: np.ndarray) -> np.ndarray:
+    """Median of what is finite in each row: float64[rows], 1 where nothing is."""
+    known = np.isfinite(values)
+    found = np.ones(len(values))
+    some = known.any(1)
+    found[some] = np.nanmedian(np.where(known, values, np.nan)[some], axis=1)
+    return found
+
+
+def _in_a_row(
+    holds: np.ndarray, known: np.ndarray, before: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many known steps in a row it holds, at each step and after the last one."""
+    if not (holds.any() or before.any()):
+        return np.zeros(holds.shape, np.int64), before
+    rows = np.empty(holds.shape, np.int64)
+    for t in range(len(holds)):
+        before = np.where(known[t], np.where(holds[t], before + 1, 0), before)
+        rows[t] = before
+    return rows, before
 
 
 def _expected(state: JumpState, course: _Course) -> np.ndarray:
