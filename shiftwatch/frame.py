@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shiftwatch.activations import flat_of
+from shiftwatch.contents import Contents, contents
 from shiftwatch.source import Batch, Group
 from shiftwatch.stages import Stages, finish
 from shiftwatch.summaries import Activity, Block, Calls, Part, Summary, surveying
@@ -47,11 +48,13 @@ class Framed(NamedTuple):
         course: every step, over all sites.
         summary: the batch as one window, of shape (sites,), without units.
         activity: what the units of the active sites did.
+        entered: what the model's input held.
     """
 
     course: Frame
     summary: Summary
     activity: Activity
+    entered: Contents
 
     def widened(self, sites: int) -> Framed:
         """With so many sites; those that came since were not seen."""
@@ -66,21 +69,23 @@ class Framed(NamedTuple):
                 strict=True,
             )
         ]
-        return Framed(Frame(course.steps, *wide), self.summary.padded(sites), self.activity)
+        return self._replace(course=Frame(course.steps, *wide), summary=self.summary.padded(sites))
 
 
 class Wanted(NamedTuple):
-    """What is asked of the sites beside the usual: bool[sites] each.
+    """What is asked of the sites beside the usual: bool[sites] each, and a column.
 
     Attributes:
         slow: weights and updates, of which the newest call stands for the window.
         spread: where samples are compared with each other.
         active: where units can die.
+        entering: column of the model's input, of which the contents are read; -1 for none.
     """
 
     slow: np.ndarray
     spread: np.ndarray
     active: np.ndarray
+    entering: int = -1
 
     @classmethod
     def everything(cls, sites: int) -> Wanted:
@@ -140,7 +145,7 @@ def framing(
         )
         count, mean, std, nonfinite = known
         course = Frame(batch.steps, count, mean, std, course.spread, nonfinite)
-    return Framed(course, summary, activity)
+    return Framed(course, summary, activity, contents(batch.groups, wanted.entering))
 
 
 _UNSEEN = (0.0, np.nan, np.nan, 0.0)  # count, mean, std, nonfinite

@@ -157,7 +157,7 @@ class Judgement:
         number = len(self.sites)
         self._grow(number)
         forward = self.sites.columns("output", "input", train=True)
-        course, summary, activity = framed or (yield from self.framing(batch))
+        course, summary, activity, entered = framed or (yield from self.framing(batch))
         yield
         self._ledger.add(activity)
         self._explained, update, explained = explain(self._explained, course, self.sites)
@@ -188,6 +188,7 @@ class Judgement:
             explained=explained,
             held=occasions.held,
             surprise=occasions.surprise,
+            entered=entered,
         )
         self._events = [e for e in (*self._events, *batch.events) if e.step > last - 64]
         yield
@@ -218,6 +219,7 @@ class Judgement:
             slow=self.sites.mask("weight", "update"),
             spread=forward,
             active=forward & (self.sites.bounded | self.sites.unguessed),
+            entering=self.sites.entering,
         )
 
     def _asking(self, evidence: Evidence) -> Stages[tuple[list[Firing], np.ndarray, Drift, bool]]:

@@ -75,6 +75,7 @@ def merged(shares: Sequence[Share]) -> Share:
                 _frame(steps, [s.framed.course for s in shares], rows, seen),
                 summary,
                 _activity([s.framed.activity for s in shares]),
+                shares[0].framed.entered,
             ),
             losses=np.where(
                 given.any(0), np.where(given, losses, 0.0).sum(0) / given.sum(0), np.nan
@@ -192,7 +193,7 @@ def placed(share: Share, columns: np.ndarray, number: int) -> Share:
 
     Columns of -1 are dropped.
     """
-    course, summary, activity = share.framed
+    course, summary, activity, entered = share.framed
     source = np.flatnonzero(columns >= 0)
     target = columns[source]
 
@@ -240,6 +241,7 @@ def placed(share: Share, columns: np.ndarray, number: int) -> Share:
                 activity.active[units],
                 activity.silent[units],
             ),
+            entered,
         ),
         losses=share.losses,
         given=share.given,
@@ -255,14 +257,18 @@ def packed(share: Share, sites: Sequence[tuple[Site, Layer]]) -> bytes:
     framed = share.framed
     span = int(share.batch.steps[0]), int(share.batch.steps[-1])
     row = Row.of(Window(*span, framed.summary, {}, np.zeros(0), 0.0))
-    parts = share.batch, framed.course, row, framed.activity, share.losses, share.given
+    measured = framed.course, row, framed.activity, framed.entered
+    parts = share.batch, *measured, share.losses, share.given
     return zlib.compress(pickle.dumps((parts, tuple(sites)), 5), 1)
 
 
 def unpacked(data: bytes) -> tuple[Share, tuple[tuple[Site, Layer], ...]]:
     """Inverse of :func:`packed`, for messages of one's own training only: it is a pickle."""
-    (batch, course, row, activity, losses, given), sites = pickle.loads(zlib.decompress(data))
-    return Share(batch, Framed(course, row.summary(), activity), losses, given), sites
+    (batch, course, row, activity, entered, losses, given), sites = pickle.loads(
+        zlib.decompress(data)
+    )
+    framed = Framed(course, row.summary(), activity, entered)
+    return Share(batch, framed, losses, given), sites
 
 
 def without(share: Share, some: np.ndarray) -> Share:

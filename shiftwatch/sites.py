@@ -105,6 +105,12 @@ class Sites:
         return np.array([not s.part or s.part.startswith("weight") for s in self.all], bool)
 
     @cached_property
+    def entering(self) -> int:
+        """Column of the model's input in training, the first where it has several; -1 for none."""
+        columns = self.columns("input", train=True).tolist()
+        return next((c for c in columns if self.all[c].layer == INPUT), -1)
+
+    @cached_property
     def heads(self) -> np.ndarray:
         """Sites of layers that feed no other layer: there saturation is the goal."""
         fed = {parent for layer in self.layers.values() for parent in layer.parents}

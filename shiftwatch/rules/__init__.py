@@ -14,6 +14,7 @@ from shiftwatch.rules.base import Verdict as Verdict
 from shiftwatch.rules.base import grown as grown
 from shiftwatch.rules.batchnorm import BatchNorm as BatchNorm
 from shiftwatch.rules.birth import Birth as Birth
+from shiftwatch.rules.data import Data as Data
 from shiftwatch.rules.gradient import Gradient as Gradient
 from shiftwatch.rules.loss import Loss as Loss
 from shiftwatch.rules.metric import Rule as Rule
@@ -30,6 +31,7 @@ DEFAULT: tuple[Judge, ...] = (
     Birth(),
     Optimizer(),
     Settings(),
+    Data(),
     Response(),
     Gradient(),
     Loss(),

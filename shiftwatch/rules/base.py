@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from shiftwatch.contents import Contents
 from shiftwatch.frame import Frame
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch
@@ -37,6 +38,7 @@ class Evidence:
         held: bool[T], whether the run did something on purpose that moves distributions.
         surprise: float64[T], octaves of the loss above all recent ones, at this step or the
             few before it; a batch like that explains a large update.
+        entered: what the model's input held, at column ``sites.entering``.
     """
 
     sites: Sites
@@ -51,6 +53,7 @@ class Evidence:
     explained: np.ndarray
     held: np.ndarray
     surprise: np.ndarray
+    entered: Contents
 
 
 class Firing(NamedTuple):
