@@ -22,6 +22,8 @@ class Running:
             still, NaN for a cumulative average.
         frozen: whether the layer is in evaluation mode while the model trains: it normalises with
             its running statistics in both.
+        before: float64[channels], the running deviations of the reading before; ``None`` in
+            the first.
     """
 
     column: int
@@ -32,6 +34,7 @@ class Running:
     running_std: np.ndarray
     momentum: float
     frozen: bool = False
+    before: np.ndarray | None = None
 
     @property
     def gap(self) -> float:
@@ -59,6 +62,26 @@ class Running:
             2.0
         """
         return float(np.mean(np.abs(np.log2(self.std / self.running_std))))
+
+    @property
+    def unexplained(self) -> float:
+        """Octaves by which the running deviations left what averaging brings about, signed.
+
+        A running average lies between where it was and what it averages, whatever its momentum
+        and the number of batches. This is the median over channels of how far it lies outside.
+
+        Example:
+            >>> one = np.ones(3)
+            >>> Running(0, 64, one, 2 * one, one, one / 4, 0.1, before=one).unexplained
+            -2.0
+            >>> Running(0, 64, one, 2 * one, one, 1.5 * one, 0.1, before=one).unexplained
+            0.0
+        """
+        if self.before is None:
+            return 0.0
+        now, low = np.log2(self.running_std), np.log2(np.minimum(self.before, self.std))
+        high = np.log2(np.maximum(self.before, self.std))
+        return float(np.median(np.maximum(now - high, 0.0) + np.minimum(now - low, 0.0)))
 
     def chance(self, batch: int) -> tuple[float, float]:
         """Gap and stretch that normal data show where nothing is wrong.

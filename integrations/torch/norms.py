@@ -42,6 +42,9 @@ class Norms:
         self._feeders: dict[str, Callable[[], Tap | None] | None] = {}
         self._known: dict[str, str] = {}
         self._away: list[tuple[Entered, Tensor, Any]] = []  # buffers on their way, and their event
+        self._before: dict[int, np.ndarray] = {}  # running deviations as they were read last
+        self._counts = [0] * len(self._hooks)
+        self.urgent = False  # running statistics were changed by another hand
 
     def fed(self, name: str, parent: str, tap: Callable[[], Tap | None]) -> None:
         """Note whose tensor enters a layer unchanged; one that several feed is not read."""
@@ -69,7 +72,22 @@ class Norms:
                 arrived.append((entered, host))
             else:
                 self._away.append((entered, host, done))
-        return tuple(entered.beside(host.numpy()) for entered, host in arrived)
+        self.urgent = False
+        found = []
+        for entered, host in arrived:
+            reading = entered.beside(host.numpy(), self._before.get(entered.column))
+            self._before[entered.column] = reading.running_std
+            found.append(reading)
+        return tuple(found)
+
+    def look(self) -> None:
+        """A step has ended: did anybody but the layers themselves write into their statistics?
+
+        A layer writes each of its buffers equally often, and PyTorch counts. Cost: 0.5 µs a layer.
+        """
+        counts = [_surplus(hook.module) for hook in self._hooks.values()]
+        self.urgent = self.urgent or counts != self._counts
+        self._counts = counts
 
     def close(self) -> None:
         """Let go of the layers."""
@@ -110,8 +128,8 @@ class Entered(NamedTuple):
     momentum: float
     frozen: bool
 
-    def beside(self, buffers: np.ndarray) -> Running:
-        """With the running mean and variance: [2, channels]."""
+    def beside(self, buffers: np.ndarray, before: np.ndarray | None) -> Running:
+        """With the running mean and variance, [2, channels], and the deviations read before."""
         mean, variance = buffers[:, self.units].astype(np.float64)
         return Running(
             column=self.column,
@@ -122,7 +140,16 @@ class Entered(NamedTuple):
             running_std=np.sqrt(variance + self.eps),
             momentum=self.momentum,
             frozen=self.frozen,
+            before=before,
         )
+
+
+def _surplus(module: Any) -> int:
+    """How much more often the running variance was written than batches were counted."""
+    variance, batches = module.running_var, module.num_batches_tracked
+    if type(variance) not in PLAIN or type(batches) not in PLAIN:
+        return 0
+    return int(variance._version - batches._version)
 
 
 def _buffers(module: Any) -> Tensor | None:

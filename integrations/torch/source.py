@@ -492,6 +492,7 @@ class TorchSource:
             except Exception as error:
                 self._weights_failed(error)
         self._look_at_rate(step)
+        self._norms.look()
         self._settle_mode(step)
         self._close_graph()
         if self._new or self._weights.fresh:
@@ -670,6 +671,7 @@ class TorchSource:
     def full(self) -> bool:
         """Whether a take is due now: samples would be lost, or a weight was tampered with."""
         busy = self._shop.crowded or self._weights.urgent or self._leapt
+        busy = busy or self._norms.urgent
         busy = busy or self.sweeper.ready or self.counters.ready
         return busy and self._late < len(self._steps)
 

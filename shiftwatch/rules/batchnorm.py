@@ -52,6 +52,7 @@ class BatchNorm:
         patience: evaluations in a row, or windows of training.
         burn_in: steps before the running averages are expected to have settled.
         slowest: momentum under which they count as standing still, and are not waited for.
+        leap: octaves by which running deviations may leave what averaging makes of them.
     """
 
     deviations: float = 1.0
@@ -59,6 +60,7 @@ class BatchNorm:
     patience: int = 2
     burn_in: int = 64
     slowest: float = 1e-3
+    leap: float = 0.3
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Every site: each is compared with its twin in the other mode."""
@@ -116,6 +118,7 @@ class BatchNorm:
             else:
                 firings += self._stale(reading, evidence, gap, raised)
         firings += self._forgotten(evidence)
+        firings += self._overwritten(evidence)
         return Verdict(BatchNormState(mean, std, gap, raised), firings, raised)
 
     def _stale(
@@ -152,6 +155,33 @@ class BatchNorm:
                 f"over channels{'; they stand still' if not momentum >= self.slowest else ''}",
                 score=float(score),
             )
+        ]
+
+    def _overwritten(self, evidence: Evidence) -> list[Firing]:
+        """Running variances of one layer that no average explains; of most, a model was loaded."""
+        batch = evidence.batch
+        read = [r for r in batch.running if r.before is not None and not r.frozen]
+        size, step = int(np.median(batch.batch_size)), int(batch.steps[-1])
+        off = [r for r in read if abs(r.unexplained) > self.leap + 2 * r.chance(size)[1]]
+        replaced = (np.nan_to_num(batch.tampered) > 0).any(0).sum() * 2 > np.isfinite(
+            batch.tampered
+        ).any(0).sum()
+        if replaced or len(off) * 2 > max(len(read), 2) or step < _BEGUN:
+            return []
+        return [
+            Firing(
+                step=step,
+                column=r.column,
+                kind="batchnorm",
+                severity="warning",
+                metric="batchnorm_stretch",
+                value=abs(r.unexplained),
+                limit=self.leap,
+                text=f"its running standard deviations changed by ×{2**r.unexplained:.3g} beyond "
+                "what entered it explains: they were overwritten",
+                score=abs(r.unexplained) / self.leap,
+            )
+            for r in off
         ]
 
     def _never(self, reading: Running, step: int, raised: np.ndarray) -> list[Firing]:
