@@ -2,12 +2,13 @@
 
 A net that is born broken has no better past to be compared with, so its first steps are judged by
 level, with wide limits: weights that are all the same number, layers that make their input many times
-larger, an input that nobody scaled. He and Glorot initialisation keep the size of what passes
+larger or lose it, an input that nobody scaled. He and Glorot initialisation keep the size of what passes
 through a layer within a factor of three or so.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,12 +34,15 @@ class Birth:
 
     Args:
         gain: largest root mean square of a layer's output over that of what feeds it.
+        least: smallest standard deviation within units of a layer's output over that of what
+            feeds it: what biases add does not count. Exactly 0 is taken for intended.
         scale: largest root mean square of the model's input.
         spread: smallest standard deviation of drawn weights over the size of their mean. They
             are seen after the first update, which tells equal ones a little apart.
     """
 
     gain: float = 8.0
+    least: float = 0.005
     scale: float = 16.0
     spread: float = 0.1
 
@@ -80,36 +84,29 @@ class Birth:
         return found
 
     def _gains(self, evidence: Evidence) -> list[Firing]:
-        """Layers that enlarge what passes through them, unless a norm follows."""
-        sites = evidence.sites
-        size = _first(evidence.frame.rms)
+        """Layers that enlarge what passes through them, unless a norm follows, or lose it."""
+        sites, frame = evidence.sites, evidence.frame
+        size, spread = _first(frame.rms), _first(frame.spread)
         normed = {
             parent for layer in sites.layers.values() if layer.norm for parent in layer.parents
         }
-        outputs = {
-            sites.all[c].layer: c
-            for c in sites.columns("output", "input", train=True)[::-1].tolist()
-            if sites.all[c].tensor == "output" or sites.all[c].layer == INPUT
-        }
-        biases = {
-            sites.all[c].layer: float(size[c])
-            for c in sites.columns("weight", train=True).tolist()
-            if "bias" in sites.all[c].part and np.isfinite(size[c])
-        }
-        entering = {sites.all[c].layer: c for c in sites.columns("input", train=True).tolist()}
+        biases = _biases(sites, size)
         found = []
-        for name, column in outputs.items():
-            layer = sites.layers[name]
-            if not layer.module.startswith(_DRAWN) or name in normed or not layer.parents:
-                continue
-            sources = [entering[name]] if name in entering else []
-            sources = sources or [outputs[p] for p in layer.parents if p in outputs]
+        for name, column, sources in _passages(sites):
             before = max((size[s] for s in sources if np.isfinite(size[s])), default=np.nan)
             own = np.sqrt(max(size[column] ** 2 - biases.get(name, 0.0) ** 2, 0.0))
             gain = own / before if before > 0 else np.nan
-            if gain > self.gain:
+            if gain > self.gain and name not in normed:
                 text = f"makes what enters it ×{gain:.3g} as large from the start"
                 found.append(_firing(column, "exploding", "std", float(gain), self.gain, text))
+            apart = max((spread[s] for s in sources if np.isfinite(spread[s])), default=np.nan)
+            passed = spread[column] / apart if apart > 0 else np.nan
+            if 0 < passed < self.least:  # nothing at all is meant so: branches that begin at zero
+                text = (
+                    f"makes the difference between samples ×{passed:.2g} as large from the start, "
+                )
+                text += "which next to nothing passes through"
+                found.append(_firing(column, "vanishing", "std", float(passed), self.least, text))
         return found
 
     def _unscaled(self, evidence: Evidence) -> list[Firing]:
@@ -132,6 +129,30 @@ class Birth:
             for column in sites.columns("input", train=True).tolist()
             if sites.all[column].layer == INPUT and size[column] > self.scale
         ]
+
+
+def _passages(sites: Sites) -> Iterator[tuple[str, int, list[int]]]:
+    """Layers with drawn weights: name, column of the output, columns of what enters."""
+    outputs = {
+        sites.all[c].layer: c
+        for c in sites.columns("output", "input", train=True)[::-1].tolist()
+        if sites.all[c].tensor == "output" or sites.all[c].layer == INPUT
+    }
+    entering = {sites.all[c].layer: c for c in sites.columns("input", train=True).tolist()}
+    for name, column in outputs.items():
+        layer = sites.layers[name]
+        if layer.module.startswith(_DRAWN) and layer.parents:
+            sources = [entering[name]] if name in entering else []
+            yield name, column, sources or [outputs[p] for p in layer.parents if p in outputs]
+
+
+def _biases(sites: Sites, size: np.ndarray) -> dict[str, float]:
+    """Root mean square of each layer's bias, where it has one."""
+    return {
+        sites.all[c].layer: float(size[c])
+        for c in sites.columns("weight", train=True).tolist()
+        if "bias" in sites.all[c].part and np.isfinite(size[c])
+    }
 
 
 def _first(values: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ _FASTER = 5.0
 # Steps in a row after which updates far above their lasting mean are no accident.
 _ROW = 3
 # The first steps of a run, and how many of them must be too large.
-_YOUNG, _HUGE = 16, 4
+_YOUNG, _HUGE = 16, 3
 # Relative updates that float32 loses: weights that were moved by less may well stand still.
 _LOST = 3e-6
 
@@ -97,7 +97,7 @@ class Optimizer:
         record: … if it is also this many times the largest so far, …
         size: … provided that it is at least this share of the weight; healthy is about 1e-3.
         fall: fall of log2(update / learning rate) of most weights together that matters.
-        start: relative update of most weights, in four of the first steps, that is too much.
+        start: relative update of most weights, in three of the first steps, that is too much.
         surprise: octaves of the loss above all recent ones that explain a large update.
         patience: optimizer steps without any change after which a weight that got a
             gradient counts as frozen.
@@ -112,7 +112,7 @@ class Optimizer:
     record: float = 2.5
     size: float = 0.05
     fall: float = 6.64
-    start: float = 0.15
+    start: float = 0.08
     surprise: float = 0.5
     patience: int = 24
     tamper: float = 0.01
