@@ -977,14 +977,16 @@ def _words(error: Exception) -> str:
 
 
 def _rate(optimizer: Optimizer) -> float:
-    """The largest learning rate; NaN where it lies on a device, for reading would wait."""
+    """The largest learning rate that a group names; NaN where none does (``None``: steps relative
+    to the weights), or where it lies on a device, for reading would wait.
+    """
     largest = math.nan
     for group in optimizer.param_groups:
-        rate = group.get("lr", math.nan)
+        rate = group.get("lr")
         if rate.__class__ is not float:
             if isinstance(rate, Tensor) and not rate.is_cpu:
                 return math.nan
-            rate = float(rate)
+            rate = math.nan if rate is None else float(rate)
         if math.isnan(largest) or rate > largest:
             largest = rate
     return largest
