@@ -363,6 +363,7 @@ class Monitor:
             "sites": [to_plain(s) for s in self._sites.all],
             "layers": [to_plain(v) for v in self._sites.layers.values()],
             "judgement": self._judgement.state(),
+            "signs": self._signs.state(),
             "alerts": [to_plain(a) for a in self.alerts],
             "incidents": [to_plain(i) for i in self.incidents],
         }
@@ -395,6 +396,8 @@ class Monitor:
         for site in saved:
             self.register(site, self._sites.layers.get(site.layer, layers[site.layer]))
         self._judgement.load(state["judgement"])
+        if "signs" in state:  # not in those of before 0.2
+            self._signs.load(state["signs"])
         self.steps = int(state["steps"])
         self._keeper.alerts = [from_plain(Alert, a) for a in state["alerts"]]
         self._keeper.incidents = [from_plain(Incident, i) for i in state["incidents"]]
