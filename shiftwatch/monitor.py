@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -21,9 +20,11 @@ from shiftwatch.arrays import RING, ArraySource
 from shiftwatch.gate import check_array, finite_loss, loss_as_number
 from shiftwatch.judgement import Judged, Judgement
 from shiftwatch.keeper import Keeper
+from shiftwatch.merging import Begun, Merging
+from shiftwatch.overhead import Overhead
 from shiftwatch.pace import Pace
 from shiftwatch.probing import Probed
-from shiftwatch.ranks import FAREWELL, POLL, Lost, Ranks, Verdict
+from shiftwatch.ranks import POLL, Ranks
 from shiftwatch.records import (
     INPUT,
     Alert,
@@ -43,7 +44,7 @@ from shiftwatch.shares import Share
 from shiftwatch.signs import Signs
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch, Source
-from shiftwatch.stages import Stages, finish
+from shiftwatch.stages import finish
 
 _log = logging.getLogger("shiftwatch")
 
@@ -126,16 +127,11 @@ class Monitor:
         self.steps = 0
         self._sites = Sites()
         self._judgement = Judgement(self._sites, _reference(reference), judges, metrics)
-        self._ranks, self._speaks = ranks, ranks is None or ranks.rank == 0
-        self._backlog: deque[Share] = deque()  # to be judged alone
-        self._reporters: tuple[Reporter, ...] = ()
-        if self._speaks:
-            self._reporters = (LoggingReporter(), *reporters)
         self._arrays = ArraySource()
         self._source: Source = self._arrays
         self._weights: dict[int, np.ndarray] = {}
         self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
-        self._judging: tuple[Stages[Judged | Share], Sequence[Event]] | None = None
+        self._judging: Begun | None = None
         self._signs = Signs()
         self._hurry = 0
         self._broken = False  # whether the latest loss was not finite
@@ -143,8 +139,7 @@ class Monitor:
         self._closed = self._failed = False
         self._dark: dict[str, str] = {}
         self._exception: str | None = None
-        self._spent = self._elapsed = 0.0
-        self._at_window = (0.0, 0.0)  # both when the last window was closed
+        self._time = Overhead()
         self._last: float | None = None
         self._pace = Pace(every, budget)
         self._watching = True
@@ -168,7 +163,12 @@ class Monitor:
             "options": options,
             "config": dict(config or {}),
         }
-        self._keeper = Keeper(self._sites, run if self._speaks else False, meta)
+        first = ranks is None or ranks.rank == 0  # the others have neither folder nor reporters
+        self._keeper = Keeper(self._sites, run if first else False, meta)
+        self._reporters: tuple[Reporter, ...] = (LoggingReporter(), *(reporters if first else ()))
+        self._merging = Merging(
+            ranks, self._sites, self._judgement, self._keeper, self._time, strict
+        )
 
     # -- what users call ------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Monitor:
                     self._arrays.record(place, taken - before)
             else:
                 self._arrays.add(column, array, units_axis, activation)
-        self._spent += time.perf_counter() - started
+        self._time.spent += time.perf_counter() - started
 
     def step(self, loss: Any = None) -> None:
         """The optimizer step is done. Call it once per optimizer step.
@@ -249,8 +249,8 @@ class Monitor:
             return
         started = time.perf_counter()
         if self._last is not None:
-            self._elapsed += started - self._last
-            self._spent += self._source.seconds() + _IDLE * self._idle
+            self._time.elapsed += started - self._last
+            self._time.spent += self._source.seconds() + _IDLE * self._idle
         self._idle = 0
         if not self._failed:
             try:
@@ -259,14 +259,14 @@ class Monitor:
             except Exception as error:
                 self._fail(error)
         if self._last is None:  # the first step builds the plans; it is no measure of the others
-            self._spent = 0.0
+            self._time.spent = 0.0
             self._source.seconds()
             self._last = started = time.perf_counter()
         self._look_ahead(started)
         self.steps += 1
         ended = time.perf_counter()
-        self._spent += ended - started
-        self._elapsed += ended - started
+        self._time.spent += ended - started
+        self._time.elapsed += ended - started
         self._last = ended
 
     def close(self) -> None:
@@ -292,21 +292,9 @@ class Monitor:
         step = max(self.steps - 1, 0)
         alerts, incidents = ([], []) if self._failed else self._judgement.flush(step)
         self._keeper.keep(alerts, incidents, ())
-        if self._ranks is not None:
-            self._say_last(alerts, incidents)
-        report = Report(
-            first=self.steps,
-            step=step,
-            sites=tuple(self._sites.all),
-            metrics=self._keeper.newest(),
-            alerts=tuple(a for a in alerts if a.severity != "info"),
-            incidents=tuple(incidents),
-            overhead=self.overhead,
-            every=self._pace.gap,
-            final=True,
-            run=self.history,
-        )
-        self._reporters = deliver(self._reporters, report, strict=self.strict)
+        self._merging.end(alerts, incidents, self._exception is not None)
+        newest, history = self._keeper.newest(), self.history
+        self._tell(self.steps, step, newest, alerts, incidents, final=True, run=history)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, one self-contained HTML page.
@@ -350,7 +338,7 @@ class Monitor:
     @property
     def overhead(self) -> float:
         """Share of the time spent in shiftwatch, 0 to 1, from the second step on."""
-        return self._spent / self._elapsed if self._elapsed > 0 else 0.0
+        return self._time.share
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on later: plain containers, numbers, strings, bytes."""
@@ -447,7 +435,7 @@ class Monitor:
 
         Of several ranks all watch the same steps: there it is the next one that is watched anyway.
         """
-        if self._ranks is not None:
+        if self._merging.together:
             return
         self._watching, self._rest = True, 0
         self._source.arm(True, 0)
@@ -457,7 +445,7 @@ class Monitor:
         if layer in self._dark:
             return
         self._dark[layer] = reason
-        if self._speaks:
+        if self._merging.speaks:
             _log.warning("%s is not watched: %s", layer, reason)
         self._keeper.note(Event(self.steps, "dark", f"{layer}: {reason}"))
         self._keeper.history.meta["dark"] = dict(self._dark)
@@ -465,6 +453,7 @@ class Monitor:
     # -- inside ---------------------------------------------------------------------------
 
     def _step(self, loss: Any) -> None:
+        self._merging.step = self.steps
         if self._watching:
             value, given = self._loss(loss)
             self._pending.append((self.steps, value, given))
@@ -484,8 +473,8 @@ class Monitor:
             if self._hurry > 0:
                 self._source.keep()
             urgent = self._hurry > 0 or self._source.full
-            if self._ranks is not None:
-                urgent = self._agreed(urgent)
+            if self._merging.together:
+                urgent = self._ring() > RING and self._merging.ends(len(self._pending), urgent)
             self._hurry = max(0, self._hurry - 1)
             if urgent or len(self._pending) >= self._ring():
                 # Where there are more steps than stages, no step need do more than one.
@@ -493,12 +482,12 @@ class Monitor:
                 self._drain(at_once=urgent or few)
             elif self._judging is not None:
                 self._go_on()
-            elif self._ranks is not None and len(self._pending) % POLL == 1:
+            elif self._merging.together and len(self._pending) % POLL == 1:
                 self._hear()
         else:
             value, given = self._loss(loss)
             broken = given and not np.isfinite(value)
-            if broken and not self._broken and self._ranks is None:
+            if broken and not self._broken and not self._merging.together:
                 self._drain()
                 self._startled, self._hurry = True, 1  # see what comes next, and judge it at once
                 look = getattr(self._source, "look", None)
@@ -511,11 +500,11 @@ class Monitor:
     def _look_ahead(self, started: float) -> None:
         """Choose the next step to watch, and have the source rest until then."""
         now = time.perf_counter() - started
-        step, ahead = self.steps, self._pace
-        self._wake = ahead.next(step, self._watching, self._spent + now, self._elapsed + now)
+        step, ahead, total = self.steps, self._pace, self._time
+        self._wake = ahead.next(step, self._watching, total.spent + now, total.elapsed + now)
         asked = bool(getattr(self._source, "asked", False)) or self._startled
-        if self._ranks is not None:  # all ranks watch the same steps
-            self._wake, asked = self._ranks.wake(step, ahead.gap), False
+        if self._merging.together:  # all ranks watch the same steps
+            self._wake, asked = self._merging.wake(step, ahead.gap), False
         self._startled = False
         self._watching = asked or self._wake == step + 1
         if not self._failed:
@@ -553,11 +542,15 @@ class Monitor:
             return
         try:
             with np.errstate(all="ignore"):
-                if self._ranks is None or closing:
+                if closing or not self._merging.together:
                     self._arrive()
                     self._drain()
-                if self._ranks is not None and closing:
-                    self._wait_for_others()
+                if closing:
+                    self._merging.step = self.steps
+                    stopped = self._exception is not None or sys.exc_info()[0] is not None
+                    for begun in self._merging.farewell(stopped):
+                        self._judging = begun
+                        self._finish_judging()
                 self._finish_judging()
         except Exception as error:
             self._fail(error)
@@ -567,7 +560,7 @@ class Monitor:
         self._finish_judging()
         if not self._pending:
             return
-        if self._ranks is not None:  # all ranks take the same steps
+        if self._merging.together:  # all ranks take the same steps
             self._arrive()
         batch = self._source.take()
         number = len(batch.steps)
@@ -578,17 +571,29 @@ class Monitor:
         batch = _with_steps(batch, steps)
         if batch.losses is not None and batch.given is not None:
             losses, given = np.where(given, losses, batch.losses), given | batch.given
-        stages = self._begin(batch, losses.astype(float), given.astype(bool))
+        begun = self._begin(batch, losses.astype(float), given.astype(bool))
         if at_once:
-            self._conclude(finish(stages), batch.events)
+            self._conclude(finish(begun.stages), begun.events)
         else:
-            self._judging = stages, batch.events
+            self._judging = begun
 
-    def _begin(self, batch: Batch, losses: np.ndarray, given: np.ndarray) -> Stages[Judged | Share]:
-        if self._ranks is None:
-            return self._judgement.judging(batch, losses, given, self._share())
-        self._ranks.turn()
-        return self._judgement.sharing(batch, losses, given)
+    def _begin(self, batch: Batch, losses: np.ndarray, given: np.ndarray) -> Begun:
+        if self._merging.together:
+            return self._merging.sharing(batch, losses, given)
+        stages = self._judgement.judging(batch, losses, given, self._time.since())
+        return Begun(stages, batch.events, batch.steps.size)
+
+    def _ring(self) -> int:
+        """Steps of a window: where there are several ranks, whatever is on its way from a device."""
+        ring = self._source.ring
+        return getattr(self._source, "span", ring) if self._merging.together else ring
+
+    def _hear(self) -> None:
+        """A window of all ranks may be ready to be judged."""
+        begun = self._merging.hear()
+        self._judging = begun or self._merging.alone()
+        if begun is not None and begun.steps < max(self._ring(), RING + 1):
+            self._finish_judging()  # it ended early, or the run is young
 
     def _arrive(self) -> None:
         """Wait for what is on its way from a device."""
@@ -596,203 +601,63 @@ class Monitor:
         if finish is not None:
             finish()
 
-    def _share(self) -> float:
-        """Share of the time spent in shiftwatch since the last window, 0 to 1."""
-        now = self._spent, self._elapsed
-        spent, elapsed = (a - b for a, b in zip(now, self._at_window, strict=True))
-        self._at_window = now
-        return min(max(spent / elapsed, 0.0), 1.0) if elapsed > 0 else 0.0
-
     def _go_on(self) -> None:
         """Do one more stage of the judging that was begun."""
         assert self._judging is not None
-        stages, events = self._judging
+        begun = self._judging
         try:
-            next(stages)
+            next(begun.stages)
         except StopIteration as done:
             self._judging = None
-            self._conclude(done.value, events)
+            self._conclude(done.value, begun.events)
 
     def _finish_judging(self) -> None:
         """Do all that is left of it."""
-        self._next_in_backlog()
+        self._judging = self._judging or self._merging.alone()
         while self._judging is not None:
-            (stages, events), self._judging = self._judging, None
-            self._conclude(finish(stages), events)
+            begun, self._judging = self._judging, None
+            self._conclude(finish(begun.stages), begun.events)
 
     def _conclude(self, judged: Judged | Share, events: Sequence[Event]) -> None:
         """Pass on what was judged."""
         if isinstance(judged, Share):
-            self._hand_in(judged)
+            self._merging.hand_in(judged)
+            self._judging = self._judging or self._merging.alone()
             return
-        if self._ranks is not None:
-            self._tell_others(judged)
+        self._merging.tell(judged)
         if judged.hurry and self._pace.gap < RING:
             self._hurry = max(self._hurry, 1)
         self._keeper.keep(judged.alerts, judged.incidents, events)
         self._keeper.window(judged.window)
+        seen = judged.window
+        told = seen.metrics, judged.alerts, judged.incidents
+        self._tell(seen.first, seen.step, *told, losses=seen.losses)
+        self._judging = self._judging or self._merging.alone()
+
+    def _tell(
+        self,
+        first: int,
+        step: int,
+        metrics: Mapping[str, np.ndarray],
+        alerts: Sequence[Alert],
+        incidents: Sequence[Incident],
+        **more: Any,
+    ) -> None:
+        """A report to the reporters; of several ranks one does."""
+        if not self._merging.speaks:
+            return
         report = Report(
-            first=judged.window.first,
-            step=judged.window.step,
+            first=first,
+            step=step,
             sites=tuple(self._sites.all),
-            metrics=judged.window.metrics,
-            alerts=tuple(a for a in judged.alerts if a.severity != "info"),
-            incidents=judged.incidents,
+            metrics=metrics,
+            alerts=tuple(a for a in alerts if a.severity != "info"),
+            incidents=tuple(incidents),
             overhead=self.overhead,
             every=self._pace.gap,
-            losses=judged.window.losses,
+            **more,
         )
         self._reporters = deliver(self._reporters, report, strict=self.strict)
-        self._next_in_backlog()
-
-    # -- several ranks: see shiftwatch.ranks --------------------------------------------------
-
-    def _ring(self) -> int:
-        """Steps of a window: where there are several ranks, whatever is on its way from a device."""
-        ring = self._source.ring
-        return ring if self._ranks is None else getattr(self._source, "span", ring)
-
-    def _agreed(self, urgent: bool) -> bool:
-        """Whether the window ends here, on all ranks, before the ring is full."""
-        assert self._ranks is not None
-        if self._ring() <= RING:
-            return False
-        try:
-            if urgent:
-                self._ranks.flag(len(self._pending))
-            return self._ranks.flagged(len(self._pending))
-        except Exception as error:
-            self._part(error)
-            return urgent
-
-    def _hand_in(self, share: Share) -> None:
-        """This rank's share of a window: to the others, or to be judged alone after all."""
-        if self._ranks is None:
-            self._backlog.append(share)
-            self._next_in_backlog()
-            return
-        try:
-            self._ranks.add(share, self._sites)
-        except Exception as error:
-            self._ranks.keep(share)
-            self._part(error)
-            self._next_in_backlog()
-
-    def _hear(self, closing: bool = False, hurry: bool = False) -> None:
-        """Look for what the others have posted, without waiting."""
-        ranks = self._ranks
-        assert ranks is not None
-        urgent = False
-        try:
-            if not ranks.rank and ranks.ready(closing, hurry):
-                batch = ranks.waiting[0].batch
-                self._judging = self._of_all(ranks), batch.events
-                urgent = batch.steps.size < max(self._ring(), RING + 1)  # or the run is young
-            while ranks.rank and (verdict := ranks.heard()) is not None:
-                self._take_over(verdict)
-        except Exception as error:
-            self._part(error)
-            self._next_in_backlog()
-        if urgent:
-            self._finish_judging()
-
-    def _of_all(self, ranks: Ranks) -> Stages[Judged | Share]:
-        """Merge and judge the oldest window of all ranks."""
-        try:
-            share = yield from ranks.merging(self._sites)
-        except Exception as error:
-            self._part(error)
-            share = self._backlog.popleft()
-        return (yield from self._judge_share(share))
-
-    def _judge_share(self, share: Share) -> Stages[Judged | Share]:
-        framed = share.framed.widened(len(self._sites))
-        return (
-            yield from self._judgement.judging(
-                share.batch, share.losses, share.given, self._share(), framed
-            )
-        )
-
-    def _take_over(self, verdict: Verdict) -> None:
-        """What rank 0 made of a window."""
-        for site, activation in verdict.guessed.items():
-            if (column := self._sites.column(site)) is not None:
-                self._sites.guess(column, activation)
-        self._keeper.keep(verdict.alerts, verdict.incidents, ())
-
-    def _tell_others(self, judged: Judged) -> None:
-        assert self._ranks is not None
-        verdict = Verdict(judged.alerts, judged.incidents, dict(self._sites.guessed))
-        try:
-            self._ranks.tell(verdict)
-        except Exception as error:
-            self._part(error)
-
-    def _wait_for_others(self) -> None:
-        """The end of the run: a few seconds for those who come later, none after an error."""
-        stopped = self._exception is not None or sys.exc_info()[0] is not None
-        patience = time.monotonic() + (0.0 if stopped else FAREWELL)
-        with suppress(Exception):
-            self._ranks.leave() if self._ranks is not None else None
-        while self._ranks is not None:
-            late = time.monotonic() > patience
-            if time.monotonic() > patience + FAREWELL:
-                self._part(Lost("the end took too long"))
-                break
-            self._hear(closing=True, hurry=late)
-            if self._judging is not None:
-                self._finish_judging()
-            elif self._ranks is not None and self._ranks.rank:
-                try:
-                    word = self._ranks.last_word(late)
-                except Exception as error:
-                    self._part(error)
-                    break
-                if word is not None or late:
-                    self._take_over(word or Verdict())
-                    break
-                time.sleep(0.002)
-            elif self._ranks is None or not self._ranks.waiting:
-                break
-            else:
-                time.sleep(0.001)
-
-    def _say_last(self, alerts: Sequence[Alert], incidents: Sequence[Incident]) -> None:
-        """The others may wait for it."""
-        assert self._ranks is not None
-        if self._ranks.rank:
-            return
-        with suppress(Exception):
-            self._ranks.end(Verdict(tuple(alerts), tuple(incidents)))
-            patience = time.monotonic() + (1.0 if self._exception is None else 0.0)
-            while not self._ranks.heeded() and time.monotonic() < patience:
-                time.sleep(0.002)  # this process may be the one that keeps the posts
-
-    def _part(self, reason: Exception) -> None:
-        """From here on this rank watches its own share alone. Said once."""
-        if self._ranks is None:
-            return
-        if self.strict and isinstance(reason, (TypeError, ValueError, LookupError)):
-            raise reason
-        ranks, self._ranks = self._ranks, None
-        self._backlog.extend(ranks.waiting)
-        with suppress(Exception):
-            ranks.part()
-        why = str(reason) if isinstance(reason, Lost) else f"{type(reason).__name__}: {reason}"
-        where = "" if self._speaks else ", in memory"
-        if not self._speaks:
-            self._speaks = True
-            self._reporters = (LoggingReporter(),)
-        _log.warning(
-            "rank %d watches its own share alone%s: %s. Call watch() on all ranks to have them merged, "
-            "or watch(ranks='alone') if this is meant.", ranks.rank, where, why,
-        )  # fmt: skip
-        self._keeper.note(Event(self.steps, "ranks", f"rank {ranks.rank} alone: {why}"))
-
-    def _next_in_backlog(self) -> None:
-        if self._backlog and self._judging is None:
-            share = self._backlog.popleft()
-            self._judging = self._judge_share(share), share.batch.events
 
     def _layer(self, name: str, tensor: str, activation: str) -> Layer:
         """What ``observe`` can know of a layer: it follows the one observed before it."""
@@ -816,11 +681,7 @@ class Monitor:
         if self.strict:
             raise error
         self._failed = True
-        if self._ranks is not None:
-            with suppress(Exception):
-                self._ranks.leave()
-                self._ranks.part()
-            self._ranks = None
+        self._merging.abandon()
         _log.error(
             "shiftwatch stopped watching at step %d (%s: %s). Training goes on.",
             self.steps, type(error).__name__, error, exc_info=True,
