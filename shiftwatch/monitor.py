@@ -8,18 +8,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from shiftwatch._version import __version__
 from shiftwatch.arrays import RING, ArraySource
-from shiftwatch.gate import check_array, finite_loss, loss_as_number
+from shiftwatch.gate import check_array, check_options, check_state, finite_loss, loss_as_number
 from shiftwatch.judgement import Judged, Judgement
-from shiftwatch.keeper import Keeper
+from shiftwatch.keeper import Keeper, facts
 from shiftwatch.merging import Begun, Merging
 from shiftwatch.overhead import Overhead
 from shiftwatch.pace import Pace
@@ -36,7 +34,7 @@ from shiftwatch.records import (
     from_plain,
     to_plain,
 )  # fmt: skip
-from shiftwatch.references import Decayed, First, Previous, Reference, SavedRun
+from shiftwatch.references import Reference, reference_of
 from shiftwatch.reporters import LoggingReporter, Reporter, deliver
 from shiftwatch.rules import Judge, budgeted
 from shiftwatch.run import Run
@@ -110,26 +108,14 @@ class Monitor:
         config: Mapping[str, Any] | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be a whole number of steps, at least 1; got {every!r}.")
-        if budget is not None and not 0 < budget < 1:
-            raise ValueError(
-                f"budget is a share of the step time between 0 and 1; got {budget!r}. "
-                "Use 0.01 for one percent."
-            )
-        if run is True:
-            raise ValueError("run must be a folder, None for a dated one, or False; got True.")
-        for reporter in reporters:
-            if not callable(reporter):
-                raise TypeError(f"A reporter must be a callable of one Report; got {reporter!r}.")
+        check_options(every, budget, run, reporters)
         judges = budgeted(alpha) if rules is None else tuple(rules)
         self.every, self.budget, self.strict = every, budget, strict
         self.steps = 0
         self._sites = Sites()
-        self._judgement = Judgement(self._sites, _reference(reference), judges, metrics)
+        self._judgement = Judgement(self._sites, reference_of(reference), judges, metrics)
         self._arrays = ArraySource()
         self._source: Source = self._arrays
-        self._weights: dict[int, np.ndarray] = {}
         self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
         self._judging: Begun | None = None
         self._signs = Signs()
@@ -153,18 +139,8 @@ class Monitor:
             "rules": [repr(r) for r in judges],
             "metrics": sorted(metrics or ()),
         }
-        meta: dict[str, Any] = {
-            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "versions": {
-                "shiftwatch": __version__,
-                "python": sys.version.split()[0],
-                "numpy": np.__version__,
-            },
-            "options": options,
-            "config": dict(config or {}),
-        }
         first = ranks is None or ranks.rank == 0  # the others have neither folder nor reporters
-        self._keeper = Keeper(self._sites, run if first else False, meta)
+        self._keeper = Keeper(self._sites, run if first else False, facts(options, config or {}))
         self._reporters: tuple[Reporter, ...] = (LoggingReporter(), *(reporters if first else ()))
         self._merging = Merging(
             ranks, self._sites, self._judgement, self._keeper, self._time, strict
@@ -213,19 +189,16 @@ class Monitor:
         site = Site(name, tensor, part, mode)
         column = self._sites.column(site)
         if column is None:
-            column = self.register(site, self._layer(name, tensor, activation))
+            column = self.register(site, self._sites.following(name, tensor, activation))
         self._arrays.check(column, site.key, array, None if tensor == "weight" else units_axis)
         if name == INPUT:
             self._arrays.batch_size = int(array.shape[0])
         with np.errstate(all="ignore"):
             if tensor == "weight":
-                taken = self._arrays.fixed(column, array)
-                before = self._weights.get(column)
-                self._weights[column] = taken
-                if before is not None and before.shape == taken.shape:
-                    update = Site(name, "update", part, mode)
-                    place = self.register(update, self._sites.layers[name])
-                    self._arrays.record(place, taken - before)
+                update = self._arrays.fixed(column, array)
+                if update is not None:
+                    place = Site(name, "update", part, mode)
+                    self._arrays.record(self.register(place, self._sites.layers[name]), update)
             else:
                 self._arrays.add(column, array, units_axis, activation)
         self._time.spent += time.perf_counter() - started
@@ -362,25 +335,9 @@ class Monitor:
         Raises:
             ValueError: for a state of a newer version, or once steps were watched.
         """
-        if state.get("version") != 1:
-            raise ValueError(
-                f"The state must be of version 1; got {state.get('version')!r}. "
-                "It was saved by another version of shiftwatch; start a new run instead."
-            )
-        if self.steps:
-            raise ValueError(
-                f"A state is loaded before the first step; {self.steps} were watched already. "
-                "Load it right after the monitor is made."
-            )
-        known = {s.key for s in self._sites.all}
+        check_state(state, self.steps, self._sites.all)
         layers = {d["name"]: from_plain(Layer, d) for d in state["layers"]}
         saved = [from_plain(Site, d) for d in state["sites"]]
-        if known and [s.key for s in saved[: len(known)]] != [s.key for s in self._sites.all]:
-            raise ValueError(
-                "The state belongs to another model: its first sites are "
-                f"{', '.join(s.key for s in saved[:3])}; this one's are "
-                f"{', '.join(s.key for s in self._sites.all[:3])}."
-            )
         for site in saved:
             self.register(site, self._sites.layers.get(site.layer, layers[site.layer]))
         self._judgement.load(state["judgement"])
@@ -540,13 +497,13 @@ class Monitor:
         """
         if self._closed or self._failed:
             return
+        self._merging.step = self.steps
         try:
             with np.errstate(all="ignore"):
                 if closing or not self._merging.together:
                     self._arrive()
                     self._drain()
                 if closing:
-                    self._merging.step = self.steps
                     stopped = self._exception is not None or sys.exc_info()[0] is not None
                     for begun in self._merging.farewell(stopped):
                         self._judging = begun
@@ -659,18 +616,6 @@ class Monitor:
         )
         self._reporters = deliver(self._reporters, report, strict=self.strict)
 
-    def _layer(self, name: str, tensor: str, activation: str) -> Layer:
-        """What ``observe`` can know of a layer: it follows the one observed before it."""
-        known = self._sites.layers.get(name)
-        if known is not None:
-            if activation and tensor == "output":
-                return Layer(name, known.module, activation, known.parameters, known.parents)
-            return known
-        parents = () if name == INPUT else tuple(list(self._sites.layers)[-1:])
-        own = activation if tensor == "output" else ""
-        has_weights = name != INPUT and not own
-        return Layer(name, activation=own, parameters=has_weights, parents=parents)
-
     def _late(self, what: str) -> None:
         if not self._dark.get(what):
             self._dark[what] = "closed"
@@ -692,31 +637,6 @@ class Monitor:
             self._keeper.note(
                 Event(self.steps, "dark", f"watching ended: {type(error).__name__}: {error}")
             )
-
-
-def _reference(reference: Any) -> Reference:
-    if isinstance(reference, str) and reference in _REFERENCES:
-        return _REFERENCES[reference]()
-    if isinstance(reference, (str, os.PathLike)):
-        from shiftwatch.store import open_run
-
-        path = Path(reference)
-        if not path.exists():
-            raise ValueError(
-                f"reference must be 'first', 'previous', 'decayed' or the path of a run; "
-                f"got {str(reference)!r}, and there is no such folder."
-            )
-        return SavedRun(open_run(path))
-    if hasattr(reference, "of") and hasattr(reference, "keep"):
-        return cast(Reference, reference)
-    raise TypeError(f"reference must be a name or a path; got {reference!r}.")
-
-
-_REFERENCES: dict[str, Callable[[], Reference]] = {
-    "first": First,
-    "previous": Previous,
-    "decayed": Decayed,
-}
 
 
 def _with_steps(batch: Batch, steps: np.ndarray) -> Batch:
