@@ -4,6 +4,7 @@
 
 Each stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``, and is made by the
 function of that name. ``--check`` writes nothing, and fails where a table is not that of the results.
+Where a mark is lost nothing is written, for it would be written over what stands between the others.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from overhead import amortised
 from workloads import NAMES
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "cost.md", ROOT / "docs" / "papers.md")
 PLACE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- end of table -->)", re.DOTALL)
+MARK = re.compile(r"^<!-- (?:table: (\w+)|end of table) -->$", re.MULTILINE)
 
 Rows = list[dict[str, Any]]
 
@@ -151,10 +152,29 @@ def claims(script: str) -> str:
     )
 
 
+SCRIPTS = tuple(dict.fromkeys(row["script"] for row in _rows("papers")))
 TABLES: dict[str, Callable[[], str]] = {
     **{f.__name__: f for f in (cost, peers, parts, budget, papers)},
-    **{r["script"]: partial(claims, r["script"]) for r in _rows("papers")},
+    **{script: partial(claims, script) for script in SCRIPTS},
 }
+
+#: Page to the tables that it holds, in any order.
+PAGES = {
+    "README.md": ("cost",),
+    "docs/cost.md": ("cost", "peers", "parts", "budget"),
+    "docs/papers.md": ("papers", *SCRIPTS),
+}
+
+
+def fault(text: str, names: Sequence[str]) -> str:
+    """What is wrong with the marks of a page that holds these tables; empty where nothing is."""
+    marks = [found[1] or "end" for found in MARK.finditer(text)]
+    if sorted(marks[::2]) == sorted(names) and marks[1::2] == ["end"] * len(names):
+        return ""
+    return (
+        f"must hold the tables {', '.join(names)}, each between '<!-- table: NAME -->' and "
+        f"'<!-- end of table -->'; its marks are {', '.join(marks) or 'none'}. Put back what is lost"
+    )
 
 
 def filled(text: str) -> str:
@@ -167,12 +187,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    for page in PAGES:
-        old = page.read_text(encoding="utf-8")
-        new = filled(old)
-        if new != old and check:
-            sys.exit(f"{page.name} has a table that is not that of the results; run tables.py.")
-        page.write_text(new, encoding="utf-8")
+    old = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
+    wrong = {name: fault(text, PAGES[name]) for name, text in old.items()}
+    new = {name: filled(text) for name, text in old.items() if not wrong[name]}
+    if check:
+        stale = {name for name in new if new[name] != old[name]}
+        wrong |= dict.fromkeys(stale, "has a table that is not that of the results; run tables.py")
+    if any(wrong.values()):
+        sys.exit("\n".join(f"{name} {what}." for name, what in wrong.items() if what))
+    if not check:
+        for name, text in new.items():
+            (ROOT / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class ArraySource:
         self._flat: dict[int, Flat | None] = {}
         self._tiny: dict[int, float] = {}
         self._rows: dict[int, list[tuple[int, np.ndarray]]] = {}
+        self._weights: dict[int, np.ndarray] = {}  # column -> the newest sample of a parameter
         self._steps: list[int] = []
         self._sizes: list[int] = []
         self._now: list[tuple[int, np.ndarray]] = []
@@ -68,15 +69,21 @@ class ArraySource:
         # A copy: the caller may write into the array before it is judged.
         self._now.append((column, np.array(taken, np.float64)))
 
-    def fixed(self, column: int, values: np.ndarray) -> np.ndarray:
-        """Sample a parameter at the same places every time: [1, places]; and record it."""
+    def fixed(self, column: int, values: np.ndarray) -> np.ndarray | None:
+        """Sample a parameter at the same places every time, and record it.
+
+        Returns:
+            Its change since the last time, float64[1, places]; ``None`` the first time.
+        """
         flat = values.reshape(-1)
         taken = flat[chosen(flat.size, min(flat.size, 512))][None].astype(np.float64)
         self._shape.setdefault(column, (1, taken.shape[1]))
         self._flat.setdefault(column, None)
         self._tiny.setdefault(column, 0.0)
         self._now.append((column, taken))
-        return taken
+        before = self._weights.get(column)
+        self._weights[column] = taken
+        return None if before is None or before.shape != taken.shape else taken - before
 
     def record(self, column: int, taken: np.ndarray) -> None:
         """Record values sampled elsewhere: [1, places]."""

@@ -3,11 +3,49 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from shiftwatch.records import TENSORS
+from shiftwatch.records import TENSORS, Site, from_plain
+
+
+def check_options(every: Any, budget: Any, run: Any, reporters: Iterable[Any]) -> None:
+    """The options of a monitor that have a range."""
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(f"every must be a whole number of steps, at least 1; got {every!r}.")
+    if budget is not None and not 0 < budget < 1:
+        raise ValueError(
+            f"budget is a share of the step time between 0 and 1; got {budget!r}. "
+            "Use 0.01 for one percent."
+        )
+    if run is True:
+        raise ValueError("run must be a folder, None for a dated one, or False; got True.")
+    for reporter in reporters:
+        if not callable(reporter):
+            raise TypeError(f"A reporter must be a callable of one Report; got {reporter!r}.")
+
+
+def check_state(state: Mapping[str, Any], steps: int, sites: Sequence[Site]) -> None:
+    """A saved state, before a monitor of so many steps and with these sites goes on with it."""
+    if state.get("version") != 1:
+        raise ValueError(
+            f"The state must be of version 1; got {state.get('version')!r}. "
+            "It was saved by another version of shiftwatch; start a new run instead."
+        )
+    if steps:
+        raise ValueError(
+            f"A state is loaded before the first step; {steps} were watched already. "
+            "Load it right after the monitor is made."
+        )
+    saved = [from_plain(Site, site).key for site in state["sites"]]
+    known = [site.key for site in sites]
+    if known and saved[: len(known)] != known:
+        raise ValueError(
+            "The state belongs to another model: its first sites are "
+            f"{', '.join(saved[:3])}; this one's are {', '.join(known[:3])}."
+        )
 
 
 def check_array(name: str, array: np.ndarray, tensor: str, units_axis: int, mode: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,11 +12,26 @@ from typing import Any
 
 import numpy as np
 
+from shiftwatch._version import __version__
 from shiftwatch.history import History
 from shiftwatch.records import Alert, Event, Incident, Site
 from shiftwatch.run import Run
 from shiftwatch.sites import Sites
 from shiftwatch.window import Window
+
+
+def facts(options: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """What is noted of a run when it begins: when, with what, and how it was asked for."""
+    return {
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": {
+            "shiftwatch": __version__,
+            "python": sys.version.split()[0],
+            "numpy": np.__version__,
+        },
+        "options": dict(options),
+        "config": dict(config),
+    }
 
 
 class Keeper:

@@ -6,24 +6,23 @@ import logging
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from shiftwatch._version import __version__
 from shiftwatch.arrays import RING, ArraySource
-from shiftwatch.gate import check_array, finite_loss, loss_as_number
+from shiftwatch.gate import check_array, check_options, check_state, finite_loss, loss_as_number
 from shiftwatch.judgement import Judged, Judgement
-from shiftwatch.keeper import Keeper
+from shiftwatch.keeper import Keeper, facts
+from shiftwatch.merging import Begun, Merging
+from shiftwatch.overhead import Overhead
 from shiftwatch.pace import Pace
 from shiftwatch.probing import Probed
-from shiftwatch.ranks import FAREWELL, POLL, Lost, Ranks, Verdict
+from shiftwatch.ranks import POLL, Ranks
 from shiftwatch.records import (
     INPUT,
     Alert,
@@ -35,7 +34,7 @@ from shiftwatch.records import (
     from_plain,
     to_plain,
 )  # fmt: skip
-from shiftwatch.references import Decayed, First, Previous, Reference, SavedRun
+from shiftwatch.references import Reference, reference_of
 from shiftwatch.reporters import LoggingReporter, Reporter, deliver
 from shiftwatch.rules import Judge, budgeted
 from shiftwatch.run import Run
@@ -43,7 +42,7 @@ from shiftwatch.shares import Share
 from shiftwatch.signs import Signs
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch, Source
-from shiftwatch.stages import Stages, finish
+from shiftwatch.stages import finish
 
 _log = logging.getLogger("shiftwatch")
 
@@ -109,33 +108,16 @@ class Monitor:
         config: Mapping[str, Any] | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be a whole number of steps, at least 1; got {every!r}.")
-        if budget is not None and not 0 < budget < 1:
-            raise ValueError(
-                f"budget is a share of the step time between 0 and 1; got {budget!r}. "
-                "Use 0.01 for one percent."
-            )
-        if run is True:
-            raise ValueError("run must be a folder, None for a dated one, or False; got True.")
-        for reporter in reporters:
-            if not callable(reporter):
-                raise TypeError(f"A reporter must be a callable of one Report; got {reporter!r}.")
+        check_options(every, budget, run, reporters)
         judges = budgeted(alpha) if rules is None else tuple(rules)
         self.every, self.budget, self.strict = every, budget, strict
         self.steps = 0
         self._sites = Sites()
-        self._judgement = Judgement(self._sites, _reference(reference), judges, metrics)
-        self._ranks, self._speaks = ranks, ranks is None or ranks.rank == 0
-        self._backlog: deque[Share] = deque()  # to be judged alone
-        self._reporters: tuple[Reporter, ...] = ()
-        if self._speaks:
-            self._reporters = (LoggingReporter(), *reporters)
+        self._judgement = Judgement(self._sites, reference_of(reference), judges, metrics)
         self._arrays = ArraySource()
         self._source: Source = self._arrays
-        self._weights: dict[int, np.ndarray] = {}
         self._pending: list[tuple[int, float, bool]] = []  # step, loss, given
-        self._judging: tuple[Stages[Judged | Share], Sequence[Event]] | None = None
+        self._judging: Begun | None = None
         self._signs = Signs()
         self._hurry = 0
         self._broken = False  # whether the latest loss was not finite
@@ -143,8 +125,7 @@ class Monitor:
         self._closed = self._failed = False
         self._dark: dict[str, str] = {}
         self._exception: str | None = None
-        self._spent = self._elapsed = 0.0
-        self._at_window = (0.0, 0.0)  # both when the last window was closed
+        self._time = Overhead()
         self._last: float | None = None
         self._pace = Pace(every, budget)
         self._watching = True
@@ -158,17 +139,12 @@ class Monitor:
             "rules": [repr(r) for r in judges],
             "metrics": sorted(metrics or ()),
         }
-        meta: dict[str, Any] = {
-            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "versions": {
-                "shiftwatch": __version__,
-                "python": sys.version.split()[0],
-                "numpy": np.__version__,
-            },
-            "options": options,
-            "config": dict(config or {}),
-        }
-        self._keeper = Keeper(self._sites, run if self._speaks else False, meta)
+        first = ranks is None or ranks.rank == 0  # the others have neither folder nor reporters
+        self._keeper = Keeper(self._sites, run if first else False, facts(options, config or {}))
+        self._reporters: tuple[Reporter, ...] = (LoggingReporter(), *(reporters if first else ()))
+        self._merging = Merging(
+            ranks, self._sites, self._judgement, self._keeper, self._time, strict
+        )
 
     # -- what users call ------------------------------------------------------------------
 
@@ -213,22 +189,19 @@ class Monitor:
         site = Site(name, tensor, part, mode)
         column = self._sites.column(site)
         if column is None:
-            column = self.register(site, self._layer(name, tensor, activation))
+            column = self.register(site, self._sites.following(name, tensor, activation))
         self._arrays.check(column, site.key, array, None if tensor == "weight" else units_axis)
         if name == INPUT:
             self._arrays.batch_size = int(array.shape[0])
         with np.errstate(all="ignore"):
             if tensor == "weight":
-                taken = self._arrays.fixed(column, array)
-                before = self._weights.get(column)
-                self._weights[column] = taken
-                if before is not None and before.shape == taken.shape:
-                    update = Site(name, "update", part, mode)
-                    place = self.register(update, self._sites.layers[name])
-                    self._arrays.record(place, taken - before)
+                update = self._arrays.fixed(column, array)
+                if update is not None:
+                    place = Site(name, "update", part, mode)
+                    self._arrays.record(self.register(place, self._sites.layers[name]), update)
             else:
                 self._arrays.add(column, array, units_axis, activation)
-        self._spent += time.perf_counter() - started
+        self._time.spent += time.perf_counter() - started
 
     def step(self, loss: Any = None) -> None:
         """The optimizer step is done. Call it once per optimizer step.
@@ -249,8 +222,8 @@ class Monitor:
             return
         started = time.perf_counter()
         if self._last is not None:
-            self._elapsed += started - self._last
-            self._spent += self._source.seconds() + _IDLE * self._idle
+            self._time.elapsed += started - self._last
+            self._time.spent += self._source.seconds() + _IDLE * self._idle
         self._idle = 0
         if not self._failed:
             try:
@@ -259,14 +232,14 @@ class Monitor:
             except Exception as error:
                 self._fail(error)
         if self._last is None:  # the first step builds the plans; it is no measure of the others
-            self._spent = 0.0
+            self._time.spent = 0.0
             self._source.seconds()
             self._last = started = time.perf_counter()
         self._look_ahead(started)
         self.steps += 1
         ended = time.perf_counter()
-        self._spent += ended - started
-        self._elapsed += ended - started
+        self._time.spent += ended - started
+        self._time.elapsed += ended - started
         self._last = ended
 
     def close(self) -> None:
@@ -292,21 +265,9 @@ class Monitor:
         step = max(self.steps - 1, 0)
         alerts, incidents = ([], []) if self._failed else self._judgement.flush(step)
         self._keeper.keep(alerts, incidents, ())
-        if self._ranks is not None:
-            self._say_last(alerts, incidents)
-        report = Report(
-            first=self.steps,
-            step=step,
-            sites=tuple(self._sites.all),
-            metrics=self._keeper.newest(),
-            alerts=tuple(a for a in alerts if a.severity != "info"),
-            incidents=tuple(incidents),
-            overhead=self.overhead,
-            every=self._pace.gap,
-            final=True,
-            run=self.history,
-        )
-        self._reporters = deliver(self._reporters, report, strict=self.strict)
+        self._merging.end(alerts, incidents, self._exception is not None)
+        newest, history = self._keeper.newest(), self.history
+        self._tell(self.steps, step, newest, alerts, incidents, final=True, run=history)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write the report, one self-contained HTML page.
@@ -350,7 +311,7 @@ class Monitor:
     @property
     def overhead(self) -> float:
         """Share of the time spent in shiftwatch, 0 to 1, from the second step on."""
-        return self._spent / self._elapsed if self._elapsed > 0 else 0.0
+        return self._time.share
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on later: plain containers, numbers, strings, bytes."""
@@ -363,6 +324,7 @@ class Monitor:
             "sites": [to_plain(s) for s in self._sites.all],
             "layers": [to_plain(v) for v in self._sites.layers.values()],
             "judgement": self._judgement.state(),
+            "signs": self._signs.state(),
             "alerts": [to_plain(a) for a in self.alerts],
             "incidents": [to_plain(i) for i in self.incidents],
         }
@@ -373,28 +335,14 @@ class Monitor:
         Raises:
             ValueError: for a state of a newer version, or once steps were watched.
         """
-        if state.get("version") != 1:
-            raise ValueError(
-                f"The state must be of version 1; got {state.get('version')!r}. "
-                "It was saved by another version of shiftwatch; start a new run instead."
-            )
-        if self.steps:
-            raise ValueError(
-                f"A state is loaded before the first step; {self.steps} were watched already. "
-                "Load it right after the monitor is made."
-            )
-        known = {s.key for s in self._sites.all}
+        check_state(state, self.steps, self._sites.all)
         layers = {d["name"]: from_plain(Layer, d) for d in state["layers"]}
         saved = [from_plain(Site, d) for d in state["sites"]]
-        if known and [s.key for s in saved[: len(known)]] != [s.key for s in self._sites.all]:
-            raise ValueError(
-                "The state belongs to another model: its first sites are "
-                f"{', '.join(s.key for s in saved[:3])}; this one's are "
-                f"{', '.join(s.key for s in self._sites.all[:3])}."
-            )
         for site in saved:
             self.register(site, self._sites.layers.get(site.layer, layers[site.layer]))
         self._judgement.load(state["judgement"])
+        if "signs" in state:  # not in those of before 0.2
+            self._signs.load(state["signs"])
         self.steps = int(state["steps"])
         self._keeper.alerts = [from_plain(Alert, a) for a in state["alerts"]]
         self._keeper.incidents = [from_plain(Incident, i) for i in state["incidents"]]
@@ -444,7 +392,7 @@ class Monitor:
 
         Of several ranks all watch the same steps: there it is the next one that is watched anyway.
         """
-        if self._ranks is not None:
+        if self._merging.together:
             return
         self._watching, self._rest = True, 0
         self._source.arm(True, 0)
@@ -454,7 +402,7 @@ class Monitor:
         if layer in self._dark:
             return
         self._dark[layer] = reason
-        if self._speaks:
+        if self._merging.speaks:
             _log.warning("%s is not watched: %s", layer, reason)
         self._keeper.note(Event(self.steps, "dark", f"{layer}: {reason}"))
         self._keeper.history.meta["dark"] = dict(self._dark)
@@ -462,6 +410,7 @@ class Monitor:
     # -- inside ---------------------------------------------------------------------------
 
     def _step(self, loss: Any) -> None:
+        self._merging.step = self.steps
         if self._watching:
             value, given = self._loss(loss)
             self._pending.append((self.steps, value, given))
@@ -481,8 +430,8 @@ class Monitor:
             if self._hurry > 0:
                 self._source.keep()
             urgent = self._hurry > 0 or self._source.full
-            if self._ranks is not None:
-                urgent = self._agreed(urgent)
+            if self._merging.together:
+                urgent = self._ring() > RING and self._merging.ends(len(self._pending), urgent)
             self._hurry = max(0, self._hurry - 1)
             if urgent or len(self._pending) >= self._ring():
                 # Where there are more steps than stages, no step need do more than one.
@@ -490,12 +439,12 @@ class Monitor:
                 self._drain(at_once=urgent or few)
             elif self._judging is not None:
                 self._go_on()
-            elif self._ranks is not None and len(self._pending) % POLL == 1:
+            elif self._merging.together and len(self._pending) % POLL == 1:
                 self._hear()
         else:
             value, given = self._loss(loss)
             broken = given and not np.isfinite(value)
-            if broken and not self._broken and self._ranks is None:
+            if broken and not self._broken and not self._merging.together:
                 self._drain()
                 self._startled, self._hurry = True, 1  # see what comes next, and judge it at once
                 look = getattr(self._source, "look", None)
@@ -508,11 +457,11 @@ class Monitor:
     def _look_ahead(self, started: float) -> None:
         """Choose the next step to watch, and have the source rest until then."""
         now = time.perf_counter() - started
-        step, ahead = self.steps, self._pace
-        self._wake = ahead.next(step, self._watching, self._spent + now, self._elapsed + now)
+        step, ahead, total = self.steps, self._pace, self._time
+        self._wake = ahead.next(step, self._watching, total.spent + now, total.elapsed + now)
         asked = bool(getattr(self._source, "asked", False)) or self._startled
-        if self._ranks is not None:  # all ranks watch the same steps
-            self._wake, asked = self._ranks.wake(step, ahead.gap), False
+        if self._merging.together:  # all ranks watch the same steps
+            self._wake, asked = self._merging.wake(step, ahead.gap), False
         self._startled = False
         self._watching = asked or self._wake == step + 1
         if not self._failed:
@@ -548,13 +497,17 @@ class Monitor:
         """
         if self._closed or self._failed:
             return
+        self._merging.step = self.steps
         try:
             with np.errstate(all="ignore"):
-                if self._ranks is None or closing:
+                if closing or not self._merging.together:
                     self._arrive()
                     self._drain()
-                if self._ranks is not None and closing:
-                    self._wait_for_others()
+                if closing:
+                    stopped = self._exception is not None or sys.exc_info()[0] is not None
+                    for begun in self._merging.farewell(stopped):
+                        self._judging = begun
+                        self._finish_judging()
                 self._finish_judging()
         except Exception as error:
             self._fail(error)
@@ -564,7 +517,7 @@ class Monitor:
         self._finish_judging()
         if not self._pending:
             return
-        if self._ranks is not None:  # all ranks take the same steps
+        if self._merging.together:  # all ranks take the same steps
             self._arrive()
         batch = self._source.take()
         number = len(batch.steps)
@@ -575,17 +528,29 @@ class Monitor:
         batch = _with_steps(batch, steps)
         if batch.losses is not None and batch.given is not None:
             losses, given = np.where(given, losses, batch.losses), given | batch.given
-        stages = self._begin(batch, losses.astype(float), given.astype(bool))
+        begun = self._begin(batch, losses.astype(float), given.astype(bool))
         if at_once:
-            self._conclude(finish(stages), batch.events)
+            self._conclude(finish(begun.stages), begun.events)
         else:
-            self._judging = stages, batch.events
+            self._judging = begun
 
-    def _begin(self, batch: Batch, losses: np.ndarray, given: np.ndarray) -> Stages[Judged | Share]:
-        if self._ranks is None:
-            return self._judgement.judging(batch, losses, given, self._share())
-        self._ranks.turn()
-        return self._judgement.sharing(batch, losses, given)
+    def _begin(self, batch: Batch, losses: np.ndarray, given: np.ndarray) -> Begun:
+        if self._merging.together:
+            return self._merging.sharing(batch, losses, given)
+        stages = self._judgement.judging(batch, losses, given, self._time.since())
+        return Begun(stages, batch.events, batch.steps.size)
+
+    def _ring(self) -> int:
+        """Steps of a window: where there are several ranks, whatever is on its way from a device."""
+        ring = self._source.ring
+        return getattr(self._source, "span", ring) if self._merging.together else ring
+
+    def _hear(self) -> None:
+        """A window of all ranks may be ready to be judged."""
+        begun = self._merging.hear()
+        self._judging = begun or self._merging.alone()
+        if begun is not None and begun.steps < max(self._ring(), RING + 1):
+            self._finish_judging()  # it ended early, or the run is young
 
     def _arrive(self) -> None:
         """Wait for what is on its way from a device."""
@@ -593,215 +558,63 @@ class Monitor:
         if finish is not None:
             finish()
 
-    def _share(self) -> float:
-        """Share of the time spent in shiftwatch since the last window, 0 to 1."""
-        now = self._spent, self._elapsed
-        spent, elapsed = (a - b for a, b in zip(now, self._at_window, strict=True))
-        self._at_window = now
-        return min(max(spent / elapsed, 0.0), 1.0) if elapsed > 0 else 0.0
-
     def _go_on(self) -> None:
         """Do one more stage of the judging that was begun."""
         assert self._judging is not None
-        stages, events = self._judging
+        begun = self._judging
         try:
-            next(stages)
+            next(begun.stages)
         except StopIteration as done:
             self._judging = None
-            self._conclude(done.value, events)
+            self._conclude(done.value, begun.events)
 
     def _finish_judging(self) -> None:
         """Do all that is left of it."""
-        self._next_in_backlog()
+        self._judging = self._judging or self._merging.alone()
         while self._judging is not None:
-            (stages, events), self._judging = self._judging, None
-            self._conclude(finish(stages), events)
+            begun, self._judging = self._judging, None
+            self._conclude(finish(begun.stages), begun.events)
 
     def _conclude(self, judged: Judged | Share, events: Sequence[Event]) -> None:
         """Pass on what was judged."""
         if isinstance(judged, Share):
-            self._hand_in(judged)
+            self._merging.hand_in(judged)
+            self._judging = self._judging or self._merging.alone()
             return
-        if self._ranks is not None:
-            self._tell_others(judged)
+        self._merging.tell(judged)
         if judged.hurry and self._pace.gap < RING:
             self._hurry = max(self._hurry, 1)
         self._keeper.keep(judged.alerts, judged.incidents, events)
         self._keeper.window(judged.window)
+        seen = judged.window
+        told = seen.metrics, judged.alerts, judged.incidents
+        self._tell(seen.first, seen.step, *told, losses=seen.losses)
+        self._judging = self._judging or self._merging.alone()
+
+    def _tell(
+        self,
+        first: int,
+        step: int,
+        metrics: Mapping[str, np.ndarray],
+        alerts: Sequence[Alert],
+        incidents: Sequence[Incident],
+        **more: Any,
+    ) -> None:
+        """A report to the reporters; of several ranks one does."""
+        if not self._merging.speaks:
+            return
         report = Report(
-            first=judged.window.first,
-            step=judged.window.step,
+            first=first,
+            step=step,
             sites=tuple(self._sites.all),
-            metrics=judged.window.metrics,
-            alerts=tuple(a for a in judged.alerts if a.severity != "info"),
-            incidents=judged.incidents,
+            metrics=metrics,
+            alerts=tuple(a for a in alerts if a.severity != "info"),
+            incidents=tuple(incidents),
             overhead=self.overhead,
             every=self._pace.gap,
-            losses=judged.window.losses,
+            **more,
         )
         self._reporters = deliver(self._reporters, report, strict=self.strict)
-        self._next_in_backlog()
-
-    # -- several ranks: see shiftwatch.ranks --------------------------------------------------
-
-    def _ring(self) -> int:
-        """Steps of a window: where there are several ranks, whatever is on its way from a device."""
-        ring = self._source.ring
-        return ring if self._ranks is None else getattr(self._source, "span", ring)
-
-    def _agreed(self, urgent: bool) -> bool:
-        """Whether the window ends here, on all ranks, before the ring is full."""
-        assert self._ranks is not None
-        if self._ring() <= RING:
-            return False
-        try:
-            if urgent:
-                self._ranks.flag(len(self._pending))
-            return self._ranks.flagged(len(self._pending))
-        except Exception as error:
-            self._part(error)
-            return urgent
-
-    def _hand_in(self, share: Share) -> None:
-        """This rank's share of a window: to the others, or to be judged alone after all."""
-        if self._ranks is None:
-            self._backlog.append(share)
-            self._next_in_backlog()
-            return
-        try:
-            self._ranks.add(share, self._sites)
-        except Exception as error:
-            self._ranks.keep(share)
-            self._part(error)
-            self._next_in_backlog()
-
-    def _hear(self, closing: bool = False, hurry: bool = False) -> None:
-        """Look for what the others have posted, without waiting."""
-        ranks = self._ranks
-        assert ranks is not None
-        urgent = False
-        try:
-            if not ranks.rank and ranks.ready(closing, hurry):
-                batch = ranks.waiting[0].batch
-                self._judging = self._of_all(ranks), batch.events
-                urgent = batch.steps.size < max(self._ring(), RING + 1)  # or the run is young
-            while ranks.rank and (verdict := ranks.heard()) is not None:
-                self._take_over(verdict)
-        except Exception as error:
-            self._part(error)
-            self._next_in_backlog()
-        if urgent:
-            self._finish_judging()
-
-    def _of_all(self, ranks: Ranks) -> Stages[Judged | Share]:
-        """Merge and judge the oldest window of all ranks."""
-        try:
-            share = yield from ranks.merging(self._sites)
-        except Exception as error:
-            self._part(error)
-            share = self._backlog.popleft()
-        return (yield from self._judge_share(share))
-
-    def _judge_share(self, share: Share) -> Stages[Judged | Share]:
-        framed = share.framed.widened(len(self._sites))
-        return (
-            yield from self._judgement.judging(
-                share.batch, share.losses, share.given, self._share(), framed
-            )
-        )
-
-    def _take_over(self, verdict: Verdict) -> None:
-        """What rank 0 made of a window."""
-        for site, activation in verdict.guessed.items():
-            if (column := self._sites.column(site)) is not None:
-                self._sites.guess(column, activation)
-        self._keeper.keep(verdict.alerts, verdict.incidents, ())
-
-    def _tell_others(self, judged: Judged) -> None:
-        assert self._ranks is not None
-        verdict = Verdict(judged.alerts, judged.incidents, dict(self._sites.guessed))
-        try:
-            self._ranks.tell(verdict)
-        except Exception as error:
-            self._part(error)
-
-    def _wait_for_others(self) -> None:
-        """The end of the run: a few seconds for those who come later, none after an error."""
-        stopped = self._exception is not None or sys.exc_info()[0] is not None
-        patience = time.monotonic() + (0.0 if stopped else FAREWELL)
-        with suppress(Exception):
-            self._ranks.leave() if self._ranks is not None else None
-        while self._ranks is not None:
-            late = time.monotonic() > patience
-            if time.monotonic() > patience + FAREWELL:
-                self._part(Lost("the end took too long"))
-                break
-            self._hear(closing=True, hurry=late)
-            if self._judging is not None:
-                self._finish_judging()
-            elif self._ranks is not None and self._ranks.rank:
-                try:
-                    word = self._ranks.last_word(late)
-                except Exception as error:
-                    self._part(error)
-                    break
-                if word is not None or late:
-                    self._take_over(word or Verdict())
-                    break
-                time.sleep(0.002)
-            elif self._ranks is None or not self._ranks.waiting:
-                break
-            else:
-                time.sleep(0.001)
-
-    def _say_last(self, alerts: Sequence[Alert], incidents: Sequence[Incident]) -> None:
-        """The others may wait for it."""
-        assert self._ranks is not None
-        if self._ranks.rank:
-            return
-        with suppress(Exception):
-            self._ranks.end(Verdict(tuple(alerts), tuple(incidents)))
-            patience = time.monotonic() + (1.0 if self._exception is None else 0.0)
-            while not self._ranks.heeded() and time.monotonic() < patience:
-                time.sleep(0.002)  # this process may be the one that keeps the posts
-
-    def _part(self, reason: Exception) -> None:
-        """From here on this rank watches its own share alone. Said once."""
-        if self._ranks is None:
-            return
-        if self.strict and isinstance(reason, (TypeError, ValueError, LookupError)):
-            raise reason
-        ranks, self._ranks = self._ranks, None
-        self._backlog.extend(ranks.waiting)
-        with suppress(Exception):
-            ranks.part()
-        why = str(reason) if isinstance(reason, Lost) else f"{type(reason).__name__}: {reason}"
-        where = "" if self._speaks else ", in memory"
-        if not self._speaks:
-            self._speaks = True
-            self._reporters = (LoggingReporter(),)
-        _log.warning(
-            "rank %d watches its own share alone%s: %s. Call watch() on all ranks to have them merged, "
-            "or watch(ranks='alone') if this is meant.", ranks.rank, where, why,
-        )  # fmt: skip
-        self._keeper.note(Event(self.steps, "ranks", f"rank {ranks.rank} alone: {why}"))
-
-    def _next_in_backlog(self) -> None:
-        if self._backlog and self._judging is None:
-            share = self._backlog.popleft()
-            self._judging = self._judge_share(share), share.batch.events
-
-    def _layer(self, name: str, tensor: str, activation: str) -> Layer:
-        """What ``observe`` can know of a layer: it follows the one observed before it."""
-        known = self._sites.layers.get(name)
-        if known is not None:
-            if activation and tensor == "output":
-                return Layer(name, known.module, activation, known.parameters, known.parents)
-            return known
-        parents = () if name == INPUT else tuple(list(self._sites.layers)[-1:])
-        own = activation if tensor == "output" else ""
-        has_weights = name != INPUT and not own
-        return Layer(name, activation=own, parameters=has_weights, parents=parents)
 
     def _late(self, what: str) -> None:
         if not self._dark.get(what):
@@ -813,11 +626,7 @@ class Monitor:
         if self.strict:
             raise error
         self._failed = True
-        if self._ranks is not None:
-            with suppress(Exception):
-                self._ranks.leave()
-                self._ranks.part()
-            self._ranks = None
+        self._merging.abandon()
         _log.error(
             "shiftwatch stopped watching at step %d (%s: %s). Training goes on.",
             self.steps, type(error).__name__, error, exc_info=True,
@@ -828,31 +637,6 @@ class Monitor:
             self._keeper.note(
                 Event(self.steps, "dark", f"watching ended: {type(error).__name__}: {error}")
             )
-
-
-def _reference(reference: Any) -> Reference:
-    if isinstance(reference, str) and reference in _REFERENCES:
-        return _REFERENCES[reference]()
-    if isinstance(reference, (str, os.PathLike)):
-        from shiftwatch.store import open_run
-
-        path = Path(reference)
-        if not path.exists():
-            raise ValueError(
-                f"reference must be 'first', 'previous', 'decayed' or the path of a run; "
-                f"got {str(reference)!r}, and there is no such folder."
-            )
-        return SavedRun(open_run(path))
-    if hasattr(reference, "of") and hasattr(reference, "keep"):
-        return cast(Reference, reference)
-    raise TypeError(f"reference must be a name or a path; got {reference!r}.")
-
-
-_REFERENCES: dict[str, Callable[[], Reference]] = {
-    "first": First,
-    "previous": Previous,
-    "decayed": Decayed,
-}
 
 
 def _with_steps(batch: Batch, steps: np.ndarray) -> Batch:

@@ -8,8 +8,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -162,3 +165,38 @@ def _scaled(summary: Summary, factor: float) -> Summary:
 def _times(values: np.ndarray, factor: float) -> np.ndarray:
     scaled = values * factor
     return np.rint(scaled).astype(values.dtype) if values.dtype.kind == "i" else scaled
+
+
+def reference_of(given: Any) -> Reference:
+    """The reference that a user means by a name, by the path of a good run, or by itself.
+
+    Raises:
+        ValueError: for a name or a path that is none.
+        TypeError: for anything else.
+
+    Example:
+        >>> reference_of("previous")
+        Previous()
+    """
+    if isinstance(given, str) and given in _NAMED:
+        return _NAMED[given]()
+    if isinstance(given, (str, os.PathLike)):
+        from shiftwatch.store import open_run
+
+        path = Path(given)
+        if not path.exists():
+            raise ValueError(
+                f"reference must be 'first', 'previous', 'decayed' or the path of a run; "
+                f"got {str(given)!r}, and there is no such folder."
+            )
+        return SavedRun(open_run(path))
+    if hasattr(given, "of") and hasattr(given, "keep"):
+        return cast(Reference, given)
+    raise TypeError(f"reference must be a name or a path; got {given!r}.")
+
+
+_NAMED: dict[str, Callable[[], Reference]] = {
+    "first": First,
+    "previous": Previous,
+    "decayed": Decayed,
+}

@@ -51,6 +51,18 @@ class Sites:
             self.renew()
         return self._columns[site]
 
+    def following(self, name: str, tensor: str, activation: str) -> Layer:
+        """What can be known of a layer from an array: it follows the one that was added before it."""
+        known = self.layers.get(name)
+        if known is not None:
+            if activation and tensor == "output":
+                return Layer(name, known.module, activation, known.parameters, known.parents)
+            return known
+        parents = () if name == INPUT else tuple(list(self.layers)[-1:])
+        own = activation if tensor == "output" else ""
+        has_weights = name != INPUT and not own
+        return Layer(name, activation=own, parameters=has_weights, parents=parents)
+
     def column(self, site: Site) -> int | None:
         """Column of a site, or ``None``."""
         return self._columns.get(site)

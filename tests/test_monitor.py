@@ -494,6 +494,24 @@ def test_a_state_comes_back_as_it_was(faulty: list[Shown]) -> None:
     assert second.state_dict() == first.state_dict()
 
 
+def test_a_resumed_run_is_surprised_by_the_same_losses() -> None:
+    """A loss far above all recent ones ends its window at once, also soon after the resumption."""
+    shown = net(112)
+
+    def ends(monitor: Monitor, first: int) -> list[int]:
+        with monitor:
+            for step in range(first, 112):
+                show(monitor, shown[step : step + 1], loss=3.0 if step >= 90 else 1.0)
+            return [step for step in monitor.history.steps.tolist() if step >= 80]
+
+    first = show(Monitor(run=False, strict=True), shown[:80])
+    second = Monitor(run=False, strict=True)
+    second.load_state_dict(first.state_dict())
+    whole = ends(Monitor(run=False, strict=True), 0)
+    assert ends(second, 80) == whole
+    assert whole[:3] == [87, 90, 91]  # not at the end of its eight steps, 95
+
+
 def test_a_state_goes_on_where_it_was_saved_and_harms_no_other_folder(tmp_path: Path) -> None:
     """Found to remove a folder of the user's with everything in it."""
     first = show(Monitor(run=tmp_path / "one", strict=True), net(16))

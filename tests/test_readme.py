@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,9 +98,39 @@ def test_the_reporters_run_as_printed(
     training["monitor"].close()
 
 
+def tables(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, root / "benchmarks" / "tables.py", *options]
+    return subprocess.run(command, capture_output=True, encoding="utf-8")
+
+
 def test_the_tables_are_those_of_the_results() -> None:
     """Here and in docs/cost.md; ``python benchmarks/tables.py`` writes them anew."""
     pytest.importorskip("torch")
-    command = [sys.executable, ROOT / "benchmarks" / "tables.py", "--check"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = tables(ROOT, "--check")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("options", [("--check",), ()])
+def test_a_lost_mark_of_a_table_is_said_and_nothing_is_written(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Found to pass the check, and what stood up to the next mark to be written over."""
+    pytest.importorskip("torch")
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
+    (tmp_path / "docs").mkdir()
+    lost = {
+        "README.md": ("<!-- table: cost -->\n", "<!-- end of table -->\n"),
+        "docs/cost.md": ("<!-- end of table -->\n",),
+        "docs/papers.md": ("<!-- table: santurkar -->\n",),
+    }
+    pages = {name: (ROOT / name).read_text(encoding="utf-8") for name in lost}
+    for name, marks in lost.items():
+        for mark in marks:
+            assert mark in pages[name]
+            pages[name] = pages[name].replace(mark, "", 1)
+        (tmp_path / name).write_text(pages[name], encoding="utf-8")
+    done = tables(tmp_path, *options)
+    assert done.returncode == 1
+    assert [line.split(" must hold ")[0] for line in done.stderr.splitlines()] == list(lost)
+    assert "its marks are none." in done.stderr and "cost, peers, end, " in done.stderr
+    assert pages == {name: (tmp_path / name).read_text(encoding="utf-8") for name in lost}

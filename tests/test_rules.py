@@ -659,7 +659,11 @@ def test_large_first_steps_of_one_layer_or_two_steps_are_healthy() -> None:
 
 
 def learning(
-    loss: Callable[[int], float], noisy: int = 10_000, steps: int = 240, **options: Any
+    loss: Callable[[int], float],
+    noisy: int = 10_000,
+    steps: int = 240,
+    gradients: bool = True,
+    **options: Any,
 ) -> Monitor:
     """A net whose activations show nothing; its inputs are twice as loud from a step on."""
     random = np.random.default_rng(1)
@@ -671,7 +675,7 @@ def learning(
         )
         for name in ("fc1", "head"):
             monitor.observe(name, random.normal(size=(16, 8)))
-        for name in ("head", "fc1"):
+        for name in ("head", "fc1") if gradients else ():
             monitor.observe(name, 1e-3 * random.normal(size=(16, 8)), tensor="gradient")
 
     return watch(show, steps, loss=lambda step: loss(step) * float(wobble[step]), **options)
@@ -694,6 +698,13 @@ def test_a_loss_that_rises_and_stays_is_found_at_the_head() -> None:
     assert abs(alert.step - 120) <= 2 and alert.detected <= 120 + 64
     assert alert.value > alert.limit and alert.value == pytest.approx(7, rel=0.2)
     assert "labels that belong to other samples" in alert.advice
+
+
+def test_a_loss_that_rises_is_found_where_no_gradients_are_shown() -> None:
+    """Then it is said of the output of the head, as in a loop without a backward pass of its own."""
+    (alert,) = learning(risen, gradients=False).alerts
+    assert (alert.layer, alert.tensor, alert.metric) == ("head", "output", "loss")
+    assert abs(alert.step - 120) <= 2 and alert.detected <= 120 + 64
 
 
 def test_a_loss_that_rises_again_after_it_came_back_is_found_again() -> None:

@@ -109,6 +109,31 @@ def test_buffers_are_the_same_objects_and_versions() -> None:
         assert now is buffer and now._version == version and torch.equal(now, value)
 
 
+class Noting(nn.Module):
+    """Keeps what it met in a list and in a dict, whose order it changes, and throws its own dice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.last = [0.0], {"first": 1, "second": 2}
+        self.dice = torch.Generator().manual_seed(3)
+
+    def forward(self, x: Any) -> Any:
+        self.seen.append(float(x.sum()))
+        self.last["first"] = self.last.pop("first") + 1
+        return x + torch.rand((), generator=self.dice)
+
+
+def test_what_a_pass_writes_into_attributes_is_put_back() -> None:
+    model = Noting()
+    seen, last, dice = model.seen, model.last, model.dice.get_state()
+    with untouched(model):
+        model(BATCH)
+        assert len(seen) == 2 and list(last) == ["second", "first"]
+    assert model.seen is seen and seen == [0.0]
+    assert model.last is last and list(last.items()) == [("first", 1), ("second", 2)]
+    assert torch.equal(model.dice.get_state(), dice)
+
+
 def test_an_exception_in_a_pass_leaves_no_trace_either() -> None:
     model = fresh()
     state = torch.get_rng_state()

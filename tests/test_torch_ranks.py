@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import shiftwatch
-from shiftwatch import monitor as monitoring
+from shiftwatch import merging
 from shiftwatch.integrations.torch import watch
 from shiftwatch.summaries import summarize
 from tests.processes import Said, together
@@ -188,7 +188,7 @@ def test_watching_ranks_leaves_the_same_bits(tmp_path: Path, kind: str) -> None:
 
 def _only_first(rank: int, folder: Path) -> Any:
     said = Said()
-    monitoring.FAREWELL = 60.0  # a wait would show
+    merging.FAREWELL = 60.0  # a wait would show
     _, model = _wrapped("ddp")
     optimizer = _sgd(model)
     monitor = watch(model, optimizer=optimizer, run=False) if rank == 0 else None
@@ -231,7 +231,7 @@ def test_another_rank_alone_watches_too(tmp_path: Path) -> None:
 
 def _uneven(rank: int, folder: Path) -> Any:
     said = Said()
-    monitoring.FAREWELL = 60.0  # a wait would show
+    merging.FAREWELL = 60.0  # a wait would show
     _, model = _wrapped("ddp")
     optimizer = _sgd(model)
     monitor = watch(model, optimizer=optimizer, run=False)

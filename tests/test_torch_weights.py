@@ -271,6 +271,41 @@ def test_groups_without_a_learning_rate_do_not_hide_the_largest(
     assert bench.source.take().learning_rate.tolist() == [0.3]
 
 
+class Relative(torch.optim.Optimizer):
+    """Steps in proportion to the weights, as Adafactor's by default: the rate is ``None``."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {"lr": None})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p -= 0.01 * p.norm() * p.grad.sign() / p.numel() ** 0.5
+
+
+def test_a_learning_rate_of_none_is_unknown_and_weights_are_watched() -> None:
+    """Found to raise in the hook, and to darken all weights."""
+    bench = Bench(Relative)
+    for _ in range(3):
+        bench.step()
+    batch = bench.source.take()
+    assert np.isnan(batch.learning_rate).all() and batch.learning_rate.size == 3
+    assert batch.stepped.all() and bench.seen(batch, "0", "update") == [True] * 3
+    assert (bench.tampered(batch)[1:] == 0).all() and bench.monitor._dark == {}
+
+
+def test_a_group_whose_rate_is_none_does_not_hide_that_of_the_others() -> None:
+    bench = Bench(Relative)
+    free = nn.Parameter(torch.ones(1))
+    bench.optimizer.add_param_group({"params": [free], "lr": 0.2})
+    bench.forward()
+    free.grad = torch.ones(1)
+    bench.optimizer.step()
+    bench.end()
+    assert bench.source.take().learning_rate.tolist() == [0.2]
+
+
 def test_foreign_optimizers_are_none_of_our_business() -> None:
     bench = Bench(named=False, lr=0.1)
     other = nn.Linear(2, 2)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from shiftwatch.integrations.torch import modules
-from shiftwatch.integrations.torch.nested import floating, tensors
+from shiftwatch.integrations.torch.nested import copied, floating, tensors
 from shiftwatch.integrations.torch.rehearsal import Rehearsal, numbers
-from shiftwatch.integrations.torch.restored import copied, restored
+from shiftwatch.integrations.torch.untouched import untouched
 from shiftwatch.preflight import Evidence, Preflight, judge
 from shiftwatch.preflight.evidence import Weight
 from shiftwatch.preflight.measure import distinct
@@ -103,8 +101,9 @@ def check(
         )
     batches = _batches(batch)
     run = _Run(root, loss, forward)
-    with restored(model, *([loss] if isinstance(loss, nn.Module) else [])):
-        with torch.inference_mode(False), torch.enable_grad(), _eager(model):
+    roots = [model, *([loss] if isinstance(loss, nn.Module) else [])]
+    with untouched(*roots, weights=True, seed=None):
+        with torch.inference_mode(False), torch.enable_grad():
             return judge(run.measure(batches))
 
 
@@ -401,14 +400,3 @@ def _fits(root: nn.Module, inputs: Mapping[Any, Any]) -> bool:
 def _rms(tensor: Tensor) -> float:
     norm = torch.linalg.vector_norm(tensor.detach().float())
     return float(norm) / max(tensor.numel(), 1) ** 0.5
-
-
-@contextmanager
-def _eager(model: nn.Module) -> Iterator[None]:
-    """Run compiled parts eagerly: hooks are no part of code compiled before."""
-    stance = getattr(torch.compiler, "set_stance", None)  # from PyTorch 2.6 on
-    if stance is None or not (modules.compiled(model) or "torch._dynamo" in sys.modules):
-        yield
-        return
-    with stance("force_eager"):
-        yield

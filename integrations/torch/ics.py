@@ -14,7 +14,8 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from shiftwatch.integrations.torch import modules
-from shiftwatch.integrations.torch.untouched import copied, untouched
+from shiftwatch.integrations.torch.nested import copied
+from shiftwatch.integrations.torch.untouched import untouched
 
 
 @dataclass(frozen=True)

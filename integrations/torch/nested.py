@@ -1,11 +1,13 @@
-"""Tensors inside nested arguments and outputs, by path."""
+"""Tensors inside nested arguments and outputs: by path, and copied."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,6 +73,52 @@ def plain(tensor: Tensor) -> Tensor:
         return tensor
     with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
         return tensor.detach().as_subclass(Tensor)
+
+
+def copied(
+    value: Any, device: torch.device | None = None, known: dict[int, Any] | None = None
+) -> Any:
+    """A batch with tensors, arrays and containers of its own, so that a forward may write into it.
+
+    Args:
+        value: nested in any way; what is met twice is one object in the copy, too.
+        device: where tensors go; ``None`` for where they are.
+        known: copies that were made already, by ``id``.
+
+    Example:
+        >>> batch = {"x": torch.ones(2), "meta": ["a", torch.ones(1)]}
+        >>> other = copied(batch)
+        >>> other["x"].add_(1), batch["x"]
+        (tensor([2., 2.]), tensor([1., 1.]))
+    """
+    known = {} if known is None else known
+    if id(value) in known:
+        return known[id(value)]
+    result: Any = value
+    if isinstance(value, Tensor):
+        here = value.detach()
+        result = here.clone() if device is None else here.to(device, copy=True)
+        result.requires_grad_(value.requires_grad)
+    elif isinstance(value, np.ndarray):
+        result = value.copy()
+    elif isinstance(value, Mapping):
+        result = {} if type(value) is dict else copy.copy(value)
+        for key in list(value):
+            result[key] = copied(value[key], device, known)
+    elif isinstance(value, list):
+        result = [copied(v, device, known) for v in value]
+    elif isinstance(value, tuple):
+        inner = [copied(v, device, known) for v in value]
+        result = type(value)(*inner) if hasattr(value, "_fields") else type(value)(inner)
+    elif is_dataclass(value) and not isinstance(value, type):
+        result = copy.copy(value)
+        for field in fields(value):
+            own = copied(getattr(value, field.name), device, known)
+            object.__setattr__(result, field.name, own)
+    elif hasattr(value, "clone") and callable(value.clone):  # a graph's batch, for example
+        result = value.clone()
+    known[id(value)] = result
+    return result
 
 
 def _items(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from shiftwatch.integrations.torch.hooks import ForwardHook, Hook
 from shiftwatch.integrations.torch.modules import axis_of
-from shiftwatch.integrations.torch.nested import floating, plain, tensors
-from shiftwatch.integrations.torch.untouched import call, copied, untouched
+from shiftwatch.integrations.torch.nested import copied, floating, plain, tensors
+from shiftwatch.integrations.torch.untouched import call, untouched
 from shiftwatch.probing import Probed, Sample, probed
 from shiftwatch.records import Site
 from shiftwatch.sampling import chosen, fractions, geometry, offsets

@@ -27,7 +27,7 @@ _LEAST = 0.1
 class LossState(NamedTuple):
     """Attributes: course: float64[early + late, 5], the latest steps; before: float64[2], mean and
     standard deviation of the logarithm of the loss before a rise under way, else NaN; began:
-    int64[1], its first step; raised: bool[1], whether it was reported; first: float64[1], mean
+    int64[1], its first step; raised: bool[1], whether it was reported; opening: float64[1], mean
     logarithm of the run's first losses.
     """
 
@@ -35,7 +35,7 @@ class LossState(NamedTuple):
     before: np.ndarray
     began: np.ndarray
     raised: np.ndarray
-    first: np.ndarray
+    opening: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ class Loss:
     faster: float = 1.5
 
     def columns(self, sites: Sites) -> np.ndarray:
-        """Gradients in training, for the loss has no site of its own."""
-        return sites.columns("gradient", train=True)
+        """Gradients in training, for the loss has no site of its own; outputs where there are none."""
+        gradients = sites.columns("gradient", train=True)
+        return gradients if gradients.size else sites.columns("output", train=True)
 
     def init(self, sites: int) -> LossState:
         """Nothing seen."""
@@ -86,8 +87,8 @@ class Loss:
         line = np.concatenate([state.course, _course(evidence)])
         state = state._replace(course=line[len(line) - len(state.course) :])
         fresh = line[len(line) - len(steps) :, _LOSS]
-        if np.isnan(state.first[0]) and np.isfinite(fresh).any():
-            state = state._replace(first=np.array([fresh[np.isfinite(fresh)].mean()]))
+        if np.isnan(state.opening[0]) and np.isfinite(fresh).any():
+            state = state._replace(opening=np.array([fresh[np.isfinite(fresh)].mean()]))
         if not mine.size or not steps.size:
             return Verdict(state, [], active)
         head = int(evidence.sites.order[mine].argmax())
@@ -100,10 +101,10 @@ class Loss:
                 if size[t] < np.log(self.factor) or self._explained(part):
                     continue
                 early, late = np.split(part[:, _LOSS], [self.early])
-                first = int((late - early.mean() >= size[t]).argmax())
+                rise = int((late - early.mean() >= size[t]).argmax())  # place of its first step
                 state = state._replace(
                     before=np.array([early.mean(), max(early.std(), _LEAST)]),
-                    began=np.array([max(0, int(steps[t]) - self.late + 1 + first)]),
+                    began=np.array([max(0, int(steps[t]) - self.late + 1 + rise)]),
                 )
             state, found = self._follow(state, part, int(steps[t]), int(mine[head]))
             firings += found
@@ -125,26 +126,26 @@ class Loss:
         mean, std = state.before.tolist()
         late = part[self.early :, _LOSS]
         third = self.late // 3
-        first, second = float(late[:third].mean()), float(late[-third:].mean())
-        over = second - mean < max(np.log(self.factor) / 2, 2 * std / np.sqrt(third))
-        if over or not np.isfinite(second):
+        then, now = float(late[:third].mean()), float(late[-third:].mean())
+        over = now - mean < max(np.log(self.factor) / 2, 2 * std / np.sqrt(third))
+        if over or not np.isfinite(now):
             nothing = np.full(2, np.nan)
             return state._replace(before=nothing, raised=np.zeros(1, bool)), []
-        stays = second - first >= np.log(self.back) and second - mean >= np.log(self.factor)
+        stays = now - then >= np.log(self.back) and now - mean >= np.log(self.factor)
         stays &= step - state.began[0] >= self.patience
-        stays &= not second < np.log(self.share) + state.first[0]
+        stays &= not now < np.log(self.share) + state.opening[0]
         if state.raised[0] or not stays:
             return state, []
-        usual, now = float(np.exp(mean)), float(np.exp(second))
+        usual, high = float(np.exp(mean)), float(np.exp(now))
         firing = Firing(
             step=int(state.began[0]),
             column=column,
             kind="exploding",
             severity="warning",
             metric="loss",
-            value=now,
+            value=high,
             limit=usual * self.factor,
-            text=f"the loss rose from {usual:.3g} to {now:.3g} and does not come back, and neither "
+            text=f"the loss rose from {usual:.3g} to {high:.3g} and does not come back, and neither "
             "the learning rate nor the input explains it",
             score=1.0,
         )

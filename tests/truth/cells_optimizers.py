@@ -43,7 +43,8 @@ def simple(make: Any, told: bool = True, model: Any = None) -> Training:
     return training(model, step, optimizer if told else None)
 
 
-def closure(make: Any) -> Training:
+def closure(make: Any, ahead: bool = False) -> Training:
+    """An optimizer that calls for passes itself; ``ahead``: it wants a first one made before."""
     model = mlp()
     optimizer = make(model.parameters())
 
@@ -56,6 +57,8 @@ def closure(make: Any) -> Training:
             loss.backward()
             return loss
 
+        if ahead:
+            again()
         return optimizer.step(again)
 
     return training(model, step, optimizer)
@@ -102,22 +105,7 @@ class Sam(torch.optim.Optimizer):
     note="both passes are seen; the update is what `step` changed in all",
 )
 def sam() -> Training:
-    model = mlp()
-    optimizer = Sam(model.parameters())
-
-    def step(i: int) -> Any:
-        x, y = batch()
-
-        def again() -> Any:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            return loss
-
-        again()
-        return optimizer.step(again)
-
-    return training(model, step, optimizer)
+    return closure(Sam, ahead=True)
 
 
 @cell(
