@@ -1,8 +1,9 @@
 """The cases: which network meets which situation or fault, at which step, with which seed.
 
 Three sets that share neither architecture nor seed: thresholds are designed on the first, false
-alarms calibrated on the second, and the third is looked at once. The list is the same at every
-call: nothing is drawn, places and moments follow from positions in the lists.
+alarms calibrated on the second, and the third is looked at once. What has been looked at is no test
+any more: its networks then join the design set, and new ones with new seeds take their place. The
+list is the same at every call: nothing is drawn, places and moments follow from positions in the lists.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from benchmarks.faults.training import Plan, constant, cosine
 
 SETS = ("design", "calibration", "test")
 
-#: Seeds of each set; no two sets share one.
+#: Seeds of each set; no two sets share one. Those of a former test set, 301 and 302, are spent.
 SEEDS = {"design": (101, 102), "calibration": (201, 202), "test": (401, 402)}
 
 #: Networks that each situation, and each fault, meets at most, for each seed: under 3,000 in whole.

@@ -12,7 +12,7 @@ from benchmarks.faults.networks import Attention, Block
 NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 ACTIVATIONS = (
     nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid,
-    nn.PReLU, nn.ReLU6, nn.SELU, nn.Hardswish, nn.Softplus, nn.Mish,
+    nn.PReLU, nn.ReLU6, nn.SELU, nn.Hardswish, nn.Mish,
 )  # fmt: skip
 
 #: What the name of a kind of layer stands for.

@@ -169,7 +169,8 @@ class Shared(nn.Module):
         super().__init__()
         self.times = times
         self.embed = nn.Linear(8, width)
-        self.place = nn.Embedding(LENGTH, width)
+        self.place = nn.Embedding(8, width)
+        nn.init.normal_(self.place.weight, std=0.1)
         mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
         wide = (
             nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.Dropout(dropout)
