@@ -20,12 +20,12 @@ from benchmarks.faults import compare, faults, healthy, layers, oracle, runs, sc
 from benchmarks.faults.baselines import BASELINES
 from benchmarks.faults.baselines.recording import COLUMNS, WINDOW, Recorder, Recording
 from benchmarks.faults.baselines.signs import EPOCH, Sign, alerts, needed, of_layers
-from benchmarks.faults.cases import SEEDS, SETS, Case, cases, quick
+from benchmarks.faults.cases import PLACES, SEEDS, SETS, Case, cases, quick
 from benchmarks.faults.faults import FAULTS, INPUT, Fault
 from benchmarks.faults.habits import Adapted, bandit
 from benchmarks.faults.healthy import SITUATIONS, Situation
 from benchmarks.faults.intervals import clopper_pearson
-from benchmarks.faults.networks import BY_NAME, NETWORKS, Network, skeleton
+from benchmarks.faults.networks import BY_NAME, NETWORKS, Forgers, Network, skeleton
 from benchmarks.faults.observers import FIELDS, OBSERVERS
 from benchmarks.faults.training import Action, Plan, Trace, Training, train
 
@@ -69,20 +69,51 @@ def test_the_list_of_cases_is_the_same_at_every_call() -> None:
 
 
 def test_every_set_has_every_fault_every_situation_and_runs_of_long_windows() -> None:
-    """Where a fault fits no network of a set, that is a hole to know about."""
+    """Where a fault fits no network of a set, that is a hole to know about; all seven families, too."""
     for group in SETS:
         found = cases(group)
+        assert len({n.family for n in NETWORKS[group]}) == 7
         assert {c.code for c in found} == {f.code for f in FAULTS} | {s.code for s in SITUATIONS}
         assert {c.network for c in found} == {n.name for n in NETWORKS[group]}
         assert any(c.steps > 1024 and c.strikes is None for c in found)
         assert any(c.steps > 1024 and c.strikes is not None for c in found)
 
 
+@pytest.mark.parametrize("network", everything(), ids=lambda n: n.name)
+def test_modules_are_registered_in_the_order_in_which_they_are_called(network: Network) -> None:
+    """On which neighbours rest; and the last child, which alone learns where a trunk is frozen, has weights."""
+    torch.manual_seed(0)
+    model, task, called = network.build(), network.task, list[str]()
+    parts = dict(model.named_children()) if isinstance(model, Forgers) else {"": model}
+    x = torch.randn(4, *task.noise) if task.noise else task.samples()[0][:4]
+    for name in layers.leaves(model):
+        model.get_submodule(name).register_forward_pre_hook(lambda *_, n=name: called.append(n))
+    for part in parts.values():  # a discriminator is given what the generator made
+        x = part(x)
+    assert list(dict.fromkeys(called)) == layers.leaves(model)
+    assert list(list(parts.values())[-1].children())[-1].state_dict()
+
+
+@pytest.mark.parametrize("network", everything(), ids=lambda n: n.name)
+def test_wherever_a_fault_strikes_there_is_a_layer_to_name(network: Network) -> None:
+    """At every place, whether the fault makes sense there or not; and that layer has a neighbour."""
+    model, tried = skeleton(network), 0
+    for fault in FAULTS:
+        for place in PLACES:
+            layer = fault.layer(model, place)
+            if layer:
+                origin = fault.origin(model, layer)
+                assert origin in layers.leaves(model) and layers.near(model, origin)
+                tried += 1
+    assert tried >= 60
+
+
 def test_the_quick_cases_are_some_of_all_kinds() -> None:
-    """Healthy and faulty, of most families."""
+    """Healthy and faulty, of all families."""
     some = quick("design")
     assert set(some) <= set(cases("design"))
-    assert 20 < sum(c.strikes is None for c in some) < len(some) - 20
+    assert 15 < sum(c.strikes is None for c in some) < len(some) - 15
+    assert len({BY_NAME[c.network].family for c in some}) == 7
 
 
 # The faults.
@@ -690,7 +721,7 @@ def test_page_and_picture_come_from_what_is_there(
 ) -> None:
     """Of the cases that all observers have: one that a single one has counts for none."""
     pytest.importorskip("matplotlib")
-    some = [c for c in cases("design") if c.network == "dense relu"]
+    some = cases("design")
     healthy_ones = [c for c in some if c.strikes is None][:3]
     broken = next(c for c in some if c.code == "F40c" and c.seed == 101)
     verdict = {**faulty(), "key": broken.key, "strikes": broken.strikes, "digest": "a"}

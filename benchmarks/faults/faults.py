@@ -145,7 +145,12 @@ def sgd(network: Network) -> bool:
 
 def gated(network: Network) -> bool:
     """It is deep enough for sigmoids to matter, and has other activations."""
-    return len(layers.of_kind(skeleton(network), "activation")) >= 2
+    return len(layers.of_kind(skeleton(network), "activation")) >= 2 and not_sigmoid(network)
+
+
+def not_sigmoid(network: Network) -> bool:
+    """No activation of it is a sigmoid already."""
+    return not any(isinstance(module, nn.Sigmoid) for module in skeleton(network).modules())
 
 
 def given(network: Network) -> bool:
@@ -189,7 +194,7 @@ FAULTS = (
     Fault("F16b", "bias sinks", CHANGED, "linear", sinking, sudden=False),
     Fault("F17", "learning rate of a layer ×3000, one step", MOVED, "weights", partial(layer_faster, 3000, 1)),
     Fault("F18", "sigmoids from the start", ("vanishing", "saturation", "collapse", "mean_shift"), ANYWHERE, all_sigmoid, when="start", moment="start", fits=gated),
-    Fault("F18b", "activation becomes a sigmoid", SHIFTED, "activation", operation(lambda f, x: x.sigmoid()), fits=lambda n: n.name != "dense sigmoid"),
+    Fault("F18b", "activation becomes a sigmoid", SHIFTED, "activation", operation(lambda f, x: x.sigmoid()), fits=not_sigmoid),
     Fault("F19", "activation gone", SHIFTED, "activation", operation(lambda f, x: x * 1.0)),
     Fault("F20", "softmax twice", ("vanishing", "exploding", "update", "frozen"), ANYWHERE, twice_softmax, fits=supervised),
     Fault("F21", "norm gone", SHIFTED, "norm", operation(lambda f, x: x * 1.0)),

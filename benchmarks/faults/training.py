@@ -231,10 +231,12 @@ def _prepare(plan: Plan, strikes: int | None) -> Training:
 
 def _usual(network: Network) -> Optimize:
     """The optimizer that a network is trained with."""
-    if network.momentum is None:
-        return lambda groups: torch.optim.Adam(groups)
-    momentum = network.momentum
-    return lambda groups: torch.optim.SGD(groups, momentum=momentum)
+    momentum, decay = network.momentum, network.decay
+    if momentum is not None:
+        return lambda groups: torch.optim.SGD(groups, momentum=momentum, weight_decay=decay)
+    if decay:
+        return lambda groups: torch.optim.AdamW(groups, weight_decay=decay)
+    return lambda groups: torch.optim.Adam(groups)
 
 
 def _draw(training: Training) -> None:

@@ -1,0 +1,40 @@
+"""Autoencoders: down to a few numbers and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from benchmarks.faults.networks.dense import dense
+from benchmarks.faults.networks.network import Make, Norm
+
+
+def autoencoder(widths: Sequence[int], activation: Make, norm: Norm | None = None) -> nn.Sequential:
+    """Down to the last width and back up to 64 pixels."""
+    down = dense((64, *widths[:-1]), activation, norm, outputs=widths[-1])
+    up = dense((widths[-1], *reversed(widths[:-1])), activation, norm, outputs=64)
+    return nn.Sequential(down, up)
+
+
+def convolutional_autoencoder(width: int) -> nn.Sequential:
+    """Two strided convolutions down to 2 × 2 pixels, two transposed ones back."""
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, 2, 1), nn.SiLU(), nn.Conv2d(width, 8, 3, 2, 1),
+        nn.ConvTranspose2d(8, width, 4, 2, 1), nn.SiLU(), nn.ConvTranspose2d(width, 1, 4, 2, 1),
+    )  # fmt: skip
+
+
+def upsampling_autoencoder(width: int, code: int) -> nn.Sequential:
+    """Strided convolutions down to a short code; back by larger images, not by transposition.
+
+    As Odena et al. (2016) advise against a checkerboard.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, 2, 1), nn.BatchNorm2d(width), nn.LeakyReLU(0.1),
+        nn.Conv2d(width, 2 * width, 3, 2, 1), nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.1),
+        nn.Flatten(), nn.Linear(8 * width, code),
+        nn.Linear(code, 8 * width), nn.LeakyReLU(0.1), nn.Unflatten(1, (2 * width, 2, 2)),
+        nn.Upsample(scale_factor=2), nn.Conv2d(2 * width, width, 3, 1, 1), nn.LeakyReLU(0.1),
+        nn.Upsample(scale_factor=2), nn.Conv2d(width, 1, 3, 1, 1),
+    )  # fmt: skip

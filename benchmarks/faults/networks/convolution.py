@@ -1,0 +1,81 @@
+"""Convolutional networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.faults.networks.network import Make, Norm
+from benchmarks.faults.networks.parts import Mean
+
+
+class LeNet(nn.Module):
+    """Two convolutions, three dense layers; activations and pools are function calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, 3, padding=1)
+        self.conv2 = nn.Conv2d(6, 16, 3, padding=1)
+        self.fc1 = nn.Linear(64, 60)
+        self.fc2 = nn.Linear(60, 42)
+        self.fc3 = nn.Linear(42, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.adaptive_max_pool2d(F.relu(self.conv2(x)), 2)
+        x = F.relu(self.fc1(x.flatten(1)))
+        logits: Tensor = self.fc3(F.relu(self.fc2(x)))
+        return logits
+
+
+def convolutions(
+    channels: Sequence[int],
+    activation: Make = nn.ReLU,
+    norm: Norm | None = None,
+    *,
+    pool: Make | None = None,
+    stride: int = 1,
+    apart: bool = False,
+) -> nn.Sequential:
+    """Convolutions of 3 × 3, and a dense layer on what a pool of 2 × 2 leaves.
+
+    Args:
+        apart: every convolution but the first is one over each channel and one over all channels.
+    """
+    net = nn.Sequential()
+    for i, (a, b) in enumerate(pairwise((1, *channels))):
+        step = stride if i == 1 else 1
+        if apart and i:
+            net.append(nn.Conv2d(a, a, 3, step, 1, groups=a))
+            net.append(nn.Conv2d(a, b, 1))
+        else:
+            net.append(nn.Conv2d(a, b, 3, step, 1))
+        if norm is not None:
+            net.append(norm(b))
+        net.append(activation())
+        if pool is not None and i == 0:
+            net.append(pool())
+    tail = (nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels[-1], 10))
+    return nn.Sequential(*net, *tail)
+
+
+def vgg(channels: Sequence[int], hidden: int, dropout: float) -> nn.Sequential:
+    """Stages of two convolutions and a pool, then two dense layers (Simonyan & Zisserman 2015)."""
+    net = nn.Sequential()
+    for a, b in pairwise((1, *channels)):
+        for inputs in (a, b):
+            net.extend([nn.Conv2d(inputs, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU()])
+        net.append(nn.MaxPool2d(2))
+    tail = (nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels[-1], hidden), nn.ReLU())
+    return nn.Sequential(*net, *tail, nn.Dropout(dropout), nn.Linear(hidden, 10))
+
+
+def network_in_network(channels: Sequence[int], activation: Make) -> nn.Sequential:
+    """Strided convolutions, each followed by one of 1 × 1, and a mean (Lin et al. 2014)."""
+    net = nn.Sequential()
+    for a, b in pairwise((1, *channels)):
+        net.extend([nn.Conv2d(a, b, 3, 2, 1), activation(), nn.Conv2d(b, b, 1), activation()])
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(channels[-1], 10))

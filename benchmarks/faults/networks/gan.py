@@ -1,0 +1,46 @@
+"""Generator and discriminator."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from benchmarks.faults.data import LATENT
+from benchmarks.faults.networks.dense import dense
+from benchmarks.faults.networks.network import Make
+
+
+class Forgers(nn.Module):
+    """Generator and discriminator under one roof; a call of it generates."""
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+
+    def forward(self, noise: Tensor) -> Tensor:
+        out: Tensor = self.generator(noise)
+        return out
+
+
+def forgers(width: int, activation: Make) -> Forgers:
+    """Dense generator and dense discriminator."""
+    generator = dense((LATENT, width, width), activation, outputs=64)
+    discriminator = dense((64, width, width // 2), partial(nn.LeakyReLU, 0.2), outputs=1)
+    return Forgers(generator, discriminator)
+
+
+def convolutional_forgers(width: int) -> Forgers:
+    """Transposed convolutions with batch norms against strided ones (Radford et al. 2016)."""
+    generator = nn.Sequential(
+        nn.Linear(LATENT, 8 * width), nn.Unflatten(1, (2 * width, 2, 2)),
+        nn.BatchNorm2d(2 * width), nn.ReLU(),
+        nn.ConvTranspose2d(2 * width, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.ConvTranspose2d(width, 1, 4, 2, 1), nn.Flatten(),
+    )  # fmt: skip
+    discriminator = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, width, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Flatten(), nn.Linear(8 * width, 1),
+    )  # fmt: skip
+    return Forgers(generator, discriminator)

@@ -1,0 +1,61 @@
+"""What networks of several families are built of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.faults.networks.network import Make, Norm
+
+
+class Block(nn.Module):
+    """Something and a way around it; ``shortcut`` is the weight of the latter."""
+
+    def __init__(self, inner: nn.Module, after: nn.Module | None = None) -> None:
+        super().__init__()
+        self.inner = inner
+        self.after = after
+        self.shortcut = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.shortcut * x + self.inner(x)
+        return y if self.after is None else self.after(y)
+
+
+class Mean(nn.Module):
+    """Mean over all but batch and channels."""
+
+    def __init__(self, *dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(self.dims)
+
+
+def groups(number: int) -> Norm:
+    """A GroupNorm of so many groups."""
+    return lambda channels: nn.GroupNorm(number, channels)
+
+
+def initialised(build: Make, weights: Callable[[Tensor], object]) -> nn.Module:
+    """A model whose dense and convolutional layers begin with other weights, and without biases.
+
+    Args:
+        weights: fills a weight in place, as the functions of ``torch.nn.init`` do.
+    """
+    model = build()
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            weights(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
+
+
+def lecun(weight: Tensor) -> Tensor:
+    """Normal, of variance 1 / inputs (LeCun et al. 1998), as self-normalising networks need it."""
+    with torch.no_grad():
+        return weight.normal_().div_(weight[0].numel() ** 0.5)

@@ -1,0 +1,60 @@
+"""Recurrent networks: of rows of pixels, and of text."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from benchmarks.faults.data import SYMBOLS
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer, and a dense one on its last output or its mean."""
+
+    def __init__(
+        self, cell: type[nn.RNNBase], width: int, *, mean: bool = False, **options: object
+    ) -> None:
+        super().__init__()
+        self.rnn = cell(8, width, batch_first=True, **options)
+        self.head = nn.Linear(width * (2 if self.rnn.bidirectional else 1), 10)
+        self.mean = mean
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(x)
+        logits: Tensor = self.head(y.mean(1) if self.mean else y[:, -1])
+        return logits
+
+
+class Characters(nn.Module):
+    """Of text: an embedding, recurrent layers, and a prediction at each symbol."""
+
+    def __init__(self, cell: type[nn.RNNBase], width: int, layers: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.rnn = cell(width, width, layers, batch_first=True)
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(self.embed(x))
+        logits: Tensor = self.head(y)
+        return logits
+
+
+class Normed(nn.Module):
+    """A dense layer, a recurrent one both ways that begins orthogonal, a norm, and the largest."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(8, width)
+        self.activation = nn.ReLU()
+        self.rnn = nn.GRU(width, width, batch_first=True, bidirectional=True)
+        for name, weight in self.rnn.named_parameters():
+            if name.startswith("weight_hh"):
+                nn.init.orthogonal_(weight)
+        self.norm = nn.LayerNorm(2 * width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(2 * width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(self.activation(self.dense(x)))
+        logits: Tensor = self.head(self.dropout(self.norm(y).amax(1)))
+        return logits

@@ -1,0 +1,188 @@
+"""Transformers: of text, of rows of pixels, of patches."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.faults.data import LENGTH, SYMBOLS
+from benchmarks.faults.networks.parts import Block
+
+
+class Attention(nn.Module):
+    """Several heads of attention; ``causal``, ``scale`` and ``axis`` are what can be got wrong.
+
+    Args:
+        rotary: whether queries and keys are turned by their places (Su et al. 2021).
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool, *, rotary: bool = False) -> None:
+        super().__init__()
+        self.rotary = rotary
+        self.heads, self.causal, self.axis = heads, causal, -1
+        self.scale = 1 / math.sqrt(width // heads)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, width = x.shape
+        q, k, v = self.qkv(x).view(b, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if self.rotary:
+            q, k = turned(q), turned(k)
+        scores = q @ k.transpose(-1, -2) * self.scale
+        if self.causal:
+            future = torch.ones(t, t, dtype=torch.bool).triu(1)
+            scores = scores.masked_fill(future, -1e4)
+        mixed = scores.softmax(self.axis) @ v
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, t, width))
+        return out
+
+
+def turned(x: Tensor) -> Tensor:
+    """Pairs of values, each turned by an angle that grows with its place; x is [..., place, even]."""
+    half = x.shape[-1] // 2
+    slower = 100.0 ** -(torch.arange(half) / half)
+    angle = torch.arange(x.shape[-2])[:, None] * slower
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+
+
+class Transformer(nn.Module):
+    """Blocks of attention and of dense layers, the norm before or after.
+
+    Args:
+        symbols: size of the alphabet; 0 where the input is rows of eight numbers.
+        outputs: one prediction per element where there is an alphabet, else ten classes.
+        tied: whether embedding and head share their weight.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        heads: int,
+        *,
+        symbols: int = SYMBOLS,
+        before: bool = True,
+        tied: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.symbols = symbols
+        self.embed = nn.Embedding(symbols, width) if symbols else nn.Linear(8, width)
+        self.place = nn.Embedding(LENGTH, width)
+        if symbols:
+            nn.init.normal_(self.embed.weight, std=0.1)
+        nn.init.normal_(self.place.weight, std=0.1)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            mix = Attention(width, heads, causal=bool(symbols))
+            dense = [nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width)]
+            if dropout:
+                dense.append(nn.Dropout(dropout))
+            for inner in ([mix], dense):
+                norm = nn.LayerNorm(width)
+                if before:
+                    parts.append(Block(nn.Sequential(norm, *inner)))
+                else:
+                    parts.append(Block(nn.Sequential(*inner), norm))
+        self.blocks = nn.Sequential(*parts)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, symbols or 10, bias=False)
+        if tied:
+            self.head.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1])
+        x = self.norm(self.blocks(self.embed(x) + self.place(places)))
+        logits: Tensor = self.head(x if self.symbols else x.mean(1))
+        return logits
+
+
+class Gated(nn.Module):
+    """A dense layer of which another one opens and closes the units (SwiGLU, Shazeer 2020)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, hidden)
+        self.activation = nn.SiLU()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down(self.activation(self.gate(x)) * self.up(x))
+        return out
+
+
+class Llama(nn.Module):
+    """Of text: places by rotation, norms without a mean, gated layers (Touvron et al. 2023)."""
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        nn.init.normal_(self.embed.weight, std=0.1)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            for inner in (Attention(width, heads, True, rotary=True), Gated(width, 2 * width)):
+                parts.append(Block(nn.Sequential(nn.RMSNorm(width), inner)))
+        self.blocks = nn.Sequential(*parts)
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
+        return logits
+
+
+class Patches(nn.Module):
+    """Of images: 16 patches and a token that collects what they say (ViT, Dosovitskiy et al. 2021)."""
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.patches = nn.Conv2d(1, width, 2, 2)
+        self.place = nn.Embedding(17, width)
+        nn.init.normal_(self.place.weight, std=0.02)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            wide = (nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+            for inner in ([Attention(width, heads, causal=False)], wide):
+                parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
+        self.blocks = nn.Sequential(*parts)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.patches(x).flatten(2).transpose(1, 2)
+        seen = torch.cat([self.token.expand(len(x), -1, -1), seen], 1)
+        seen = self.blocks(seen + self.place(torch.arange(seen.shape[1])))
+        logits: Tensor = self.head(self.norm(seen)[:, 0])
+        return logits
+
+
+class Shared(nn.Module):
+    """Of rows: the same block again and again, norms after it (ALBERT, Lan et al. 2020)."""
+
+    def __init__(self, width: int, times: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.times = times
+        self.embed = nn.Linear(8, width)
+        self.place = nn.Embedding(8, width)
+        nn.init.normal_(self.place.weight, std=0.1)
+        mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
+        wide = (
+            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.Dropout(dropout)
+        )  # fmt: skip
+        self.block = nn.Sequential(
+            *(Block(nn.Sequential(*inner), nn.LayerNorm(width)) for inner in (mix, wide))
+        )
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) + self.place(torch.arange(x.shape[1]))
+        for _ in range(self.times):
+            x = self.block(x)
+        logits: Tensor = self.head(x.mean(1))
+        return logits
