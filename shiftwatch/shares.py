@@ -218,6 +218,11 @@ def placed(share: Share, columns: np.ndarray, number: int) -> Share:
                 for c in share.batch.censuses
                 if columns[c.column] >= 0
             ),
+            attended=tuple(
+                a._replace(column=int(columns[a.column]))
+                for a in share.batch.attended
+                if columns[a.column] >= 0
+            ),
             running=tuple(
                 replace(r, column=int(columns[r.column]))
                 for r in share.batch.running

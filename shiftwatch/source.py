@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from shiftwatch.activations import Flat
+from shiftwatch.attended import Attended
 from shiftwatch.course import Readings
 from shiftwatch.probing import Probed
 from shiftwatch.records import Event, Site
@@ -128,6 +129,7 @@ class Batch:
         settings: float64[T, 2], the largest of the optimizer's parameter groups: the steps
             that momentum averages, 1 / (1 - β), and the share of a weight that decay takes per
             step; ``None`` where unknown.
+        attended: readings of attentions.
     """
 
     groups: tuple[Group, ...]
@@ -146,6 +148,7 @@ class Batch:
     running: tuple[Running, ...] = ()
     probes: tuple[Probed, ...] = ()
     settings: np.ndarray | None = None
+    attended: tuple[Attended, ...] = ()
 
 
 class Source(Protocol):

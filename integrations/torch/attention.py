@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.untouched import call, untouched
+
+Reading = TypeVar("Reading")
 
 #: A logit below is taken for masked: masks are -Inf, the lowest number of a type, -1e9 or -1e4.
 MASKED = -9e3
@@ -105,7 +107,7 @@ def attention(model: nn.Module, batch: Any) -> Attentions:
         [(5, 1.0, 0.0)]
     """
     root = modules.unwrap(model)
-    run = Run()
+    run = Run(measured)
     with untouched(root), torch.no_grad(), _named(root, run), _slow():
         with Listening(run):
             call(root, batch)
@@ -113,35 +115,39 @@ def attention(model: nn.Module, batch: Any) -> Attentions:
     return Attentions(tuple(run.calls[number] for number in sorted(run.calls)), unseen)
 
 
-class Run:
+class Run(Generic[Reading]):
     """What is known in the middle of a pass.
+
+    Args:
+        measure: what is read of the logits in a layer, given its name and the kind of call.
 
     Attributes:
         stack: names of the modules that are executing.
-        calls: attentions by the order in which their logits were met.
+        calls: readings by the order in which the logits were met.
         possible: modules that may be attention by their type's name.
         holding: modules in which one was seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, measure: Callable[[str, str, Logits], Reading]) -> None:
         self.stack: list[str] = []
-        self.calls: dict[int, AttentionCall] = {}
+        self.calls: dict[int, Reading] = {}
         self.possible: dict[str, None] = {}
         self.holding: set[str] = set()
+        self._measure = measure
         self._met = 0
-        self._weights: dict[int, tuple[weakref.ref[Tensor], int, AttentionCall, list[str]]] = {}
+        self._weights: dict[int, tuple[weakref.ref[Tensor], int, Reading, list[str]]] = {}
 
-    def met(self, kind: str, logits: Logits) -> tuple[int, AttentionCall]:
+    def met(self, kind: str, logits: Logits) -> tuple[int, Reading]:
         """Logits that may be an attention's."""
         self._met += 1
-        return self._met, measured(self.stack[-1] if self.stack else "", kind, logits)
+        return self._met, self._measure(self.stack[-1] if self.stack else "", kind, logits)
 
-    def add(self, number: int, found: AttentionCall, stack: list[str]) -> None:
+    def add(self, number: int, found: Reading, stack: list[str]) -> None:
         """They were."""
         self.calls[number] = found
         self.holding.update(stack)
 
-    def wait(self, weights: Tensor, number: int, found: AttentionCall) -> None:
+    def wait(self, weights: Tensor, number: int, found: Reading) -> None:
         """They are, if these weights go into a product."""
         self._weights[id(weights)] = weakref.ref(weights), number, found, list(self.stack)
 
@@ -161,7 +167,7 @@ class Run:
 class Listening(TorchFunctionMode):
     """Hears every function of torch that Python calls."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run[Any]) -> None:
         super().__init__()
         self.run = run
 
@@ -302,7 +308,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _named(root: nn.Module, run: Run) -> Iterator[None]:
+def _named(root: nn.Module, run: Run[Any]) -> Iterator[None]:
     """Keep the names of the modules that are executing on the stack."""
     handles: list[Any] = []
 

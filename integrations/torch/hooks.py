@@ -352,6 +352,8 @@ class InputHook(Hook):
         began = clock()
         try:
             self._see(source, args, kwargs)
+            if source.attending.due and source.training() and _transform() is None:
+                source.attending.enter(source.step)
         except Exception as error:
             source.failed(INPUT, "input", error, self.dark)
         source.spent += clock() - began

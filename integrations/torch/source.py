@@ -25,6 +25,7 @@ from torch.optim.optimizer import (
 
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch import modules
+from shiftwatch.integrations.torch.attending import Attending
 from shiftwatch.integrations.torch.census import Counters, Exact
 from shiftwatch.integrations.torch.clearing import Clearing
 from shiftwatch.integrations.torch.compiled import Call
@@ -180,6 +181,7 @@ class TorchSource:
         self._handles: list[Any] = []
         self.counters, self._exact = Counters(self, self._hooks), exact
         self._norms = Norms(self._hooks, self._shop.lanes)
+        self.attending = Attending(self.root, self._hooks if self.outputs else [], self._shop.lanes)
         self._prober = None if probe is None else Prober(self, self._hooks, probe)
         self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
 
@@ -254,6 +256,11 @@ class TorchSource:
             self._shaped(given[0].shape)
         if self.tracing and self._may_trace(training) and not self._graph.begin(given):
             self.tracing = False
+
+    @property
+    def step(self) -> int:
+        """The one under way."""
+        return self._last_step + 1
 
     def passed(self, shape: torch.Size, training: bool) -> None:
         """The model's forward starts, and nothing is to be found out from it."""
@@ -571,6 +578,7 @@ class TorchSource:
         self._forwards = {True: False, False: False}
         self._grad_forward = False
         self._batch_size = 0
+        self.attending.begin(self.generation)
 
     def energy(self) -> np.ndarray:
         """Mean square of every output and input in the newest step: see ``Source.energy``."""
@@ -660,6 +668,7 @@ class TorchSource:
             running=self._look_at_norms(groups),
             probes=() if self._prober is None else self._prober.take(),
             settings=told[:, 1:],
+            attended=self.attending.take(),
         )
         for kept in (self._steps, self._given, self._stepped, self._sizes):
             del kept[:count]
@@ -691,6 +700,7 @@ class TorchSource:
         self.sweeper.close()
         self.counters.close()
         self._norms.close()
+        self.attending.close()
         if self._prober is not None:
             self._prober.close()
         self._detach()

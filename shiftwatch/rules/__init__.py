@@ -7,6 +7,7 @@
 from dataclasses import replace
 from typing import Any
 
+from shiftwatch.rules.attention import Attention as Attention
 from shiftwatch.rules.base import Evidence as Evidence
 from shiftwatch.rules.base import Firing as Firing
 from shiftwatch.rules.base import Judge as Judge
@@ -38,6 +39,7 @@ DEFAULT: tuple[Judge, ...] = (
     UnitHealth(),
     Shape(),
     BatchNorm(),
+    Attention(),
 )
 
 

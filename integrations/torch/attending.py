@@ -1,0 +1,181 @@
+"""Attending: now and then a forward pass of the user's is listened to, for its attentions.
+
+Nothing is run twice and nothing replaced: a mode hears the functions that Python calls, and of the
+logits of a few samples and heads two numbers are taken. A model in which none is found is left
+alone after two passes.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+from shiftwatch.attended import Attended
+from shiftwatch.integrations.torch import modules, slab
+from shiftwatch.integrations.torch.attention import MASKED, Listening, Logits, Run
+from shiftwatch.integrations.torch.hooks import ForwardHook
+from shiftwatch.integrations.torch.lanes import Lanes
+
+#: Watched steps from one reading to the next.
+EVERY = 32
+#: Samples and heads that are looked at.
+ROWS = 8
+# Passes without an attention after which none is expected.
+_TRIED = 2
+
+
+class Attending:
+    """The attentions of one model.
+
+    Args:
+        root: the model.
+        hooks: those of the watched layers.
+        lanes: the ways home from devices.
+
+    Attributes:
+        due: whether the next forward pass is to be listened to.
+
+    Cost: one forward pass in 32 has each of torch's functions pass through Python, some 2 µs
+    each, and computes the logits of eight samples and heads again where a kernel hides them.
+    """
+
+    def __init__(self, root: nn.Module, hooks: Sequence[ForwardHook], lanes: Lanes) -> None:
+        self._hooks = {id(h.module): h for h in hooks}
+        self._lanes = lanes
+        self._mode: Listening | None = None
+        self._global: Any = None
+        self._met: list[tuple[ForwardHook, Tensor]] = []
+        self._away: list[tuple[int, list[ForwardHook], Tensor, Any]] = []
+        self._known: dict[ForwardHook, None] = {}  # layers with an attention
+        self._tries, self._step = 0, 0
+        self._possible = bool(hooks) and not modules.scripted(root)
+        self._leave: Any = None
+        if self._possible:
+            self._leave = root.register_forward_hook(self._ended, always_call=True)
+        self.due = False
+
+    def begin(self, generation: int) -> None:
+        """A watched step begins, the so many-th."""
+        self.due = self._possible and generation % EVERY == 1
+
+    def enter(self, step: int) -> None:
+        """The model's forward pass of a step begins, and it is due."""
+        self.due = False
+        if self._mode is not None or _compiled():
+            return
+        self._tries, self._step = self._tries + 1, step
+        self._met = []
+        run: Run[Tensor] = Run(lambda layer, kind, logits: sharpness(logits))
+        self._mode = Listening(run)
+        self._global = register_module_forward_hook(self._passed(run))
+        self._mode.__enter__()
+
+    def _passed(self, run: Run[Tensor]) -> Callable[..., None]:
+        """A hook on all modules: the next watched layer that ends takes what was heard before it."""
+
+        def passed(module: Any, args: Any, output: Any) -> None:
+            hook = self._hooks.get(id(module))
+            if hook is not None and run.calls:
+                self._met += [(hook, reading) for reading in run.calls.values()]
+                run.calls = {}
+
+        return passed
+
+    def _ended(self, module: Any, args: Any, output: Any) -> None:
+        """The pass has ended, however it did."""
+        if self._mode is None:
+            return
+        mode, self._mode = self._mode, None
+        mode.__exit__(None, None, None)
+        self._global.remove()
+        met, self._met = self._met, []
+        if output is None:  # it failed, and what was heard is not all
+            return
+        if not met and not self._known:
+            if self._tries >= _TRIED:
+                self.close()
+            return
+        self._known.update(dict.fromkeys(hook for hook, _ in met))
+        if met:
+            self._send([hook for hook, _ in met], torch.stack([r for _, r in met]))
+        else:
+            self._away.append((self._step, [], torch.zeros(0, 2), None))
+
+    def _send(self, hooks: list[ForwardHook], readings: Tensor) -> None:
+        device = slab.elsewhere(readings)
+        host, done = (
+            (readings, None) if device is None else self._lanes.of(device).download(readings)
+        )
+        self._away.append((self._step, hooks, host, done))
+
+    def take(self) -> tuple[Attended, ...]:
+        """What has come home: a reading of each layer that has an attention, or had one."""
+        found: list[Attended] = []
+        while self._away and (self._away[0][3] is None or self._away[0][3].query()):
+            step, hooks, host, _ = self._away.pop(0)
+            heard: dict[ForwardHook, list[list[float]]] = {h: [] for h in self._known}
+            for hook, reading in zip(hooks, host.tolist(), strict=True):
+                heard[hook].append(reading)
+            for hook, rows in heard.items():
+                column = _column(hook)
+                if column >= 0:
+                    share, open_ = np.mean(rows, axis=0) if rows else (math.nan, math.nan)
+                    found.append(Attended(step, column, float(share), float(open_)))
+        return tuple(found)
+
+    def close(self) -> None:
+        """Listen no more. May be called twice."""
+        self._possible = self.due = False
+        if self._leave is not None:
+            self._leave.remove()
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self._global.remove()
+            self._mode = None
+        self._hooks, self._known, self._away, self._met = {}, {}, [], []
+
+
+def sharpness(logits: Logits) -> Tensor:
+    """Entropy over that of equal weights, and share of open keys, of some rows: float32[2].
+
+    Waits for no device.
+
+    Example:
+        >>> x = torch.zeros(1, 4, 4).masked_fill(torch.ones(4, 4).triu(1) > 0, -torch.inf)
+        >>> sharpness(Logits(x.shape, lambda low, high: x[low:high])).tolist()
+        [1.0, 0.625]
+    """
+    *lead, _, keys = logits.shape
+    rows = math.prod(lead)
+    chosen = range(0, rows, max(1, rows // ROWS))
+    with torch.no_grad():
+        x = torch.cat([logits.part(i, i + 1) for i in list(chosen)[:ROWS]]).detach().float()
+        open_ = x > MASKED
+        number = open_.sum(-1)
+        x = x.masked_fill(~open_, -1e30)
+        log = x - x.logsumexp(-1, keepdim=True)
+        entropy = -(log.exp() * log.masked_fill(~open_, 0.0)).sum(-1)
+        choosing = number > 1
+        share = torch.where(choosing, entropy / number.clamp(min=2).log(), 0.0).sum()
+        seeing = number > 0
+        open_keys = number.sum() / (keys * seeing.sum().clamp(min=1))
+        return torch.stack([share / choosing.sum().clamp(min=1), open_keys])
+
+
+def _column(hook: ForwardHook) -> int:
+    """Of a layer's output, the first where it has several; -1 while it has none."""
+    taps = [hook.train.output, *hook.train.parts.values()]
+    return next((tap.column for tap in taps if tap is not None), -1)
+
+
+def _compiled() -> bool:
+    """Whether anything was compiled in this process: a mode would have it compiled once more."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return bool(dynamo is not None and dynamo.counters["frames"]["total"])
