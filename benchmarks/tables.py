@@ -136,7 +136,7 @@ def papers() -> str:
         held = f"{sum(r['holds'] for r in mine)} of {len(mine)}"
         link = f"[script](../examples/papers/{script}.py)"
         lines.append((f"[{script}](#{script})", link, held, f"{mine[0]['seconds']} s"))
-    return _table("figure | made by | claims that hold | time", lines)
+    return _table("figure | made by | claims that hold | processor time", lines)
 
 
 def claims(script: str) -> str:

@@ -3,7 +3,7 @@
 python examples/papers/santurkar.py [--quick]
 
 Santurkar, Tsipras, Ilyas & Madry (2018), How Does Batch Normalization Help Optimization?, NeurIPS,
-definition 2.1 and figure 2: the shift of a layer is how far its gradient moves when the layers before
+definition 2.1: the shift of a layer is how far its gradient moves when the layers before
 it take their step and it does not. It is as large with BatchNorm as without, or larger, and the networks
 with it learn better.
 
