@@ -142,7 +142,7 @@ def papers() -> str:
 def claims(script: str) -> str:
     """What must hold of one paper's figure, and what was measured."""
     return _table(
-        "must hold | measured: median (range over seeds) | ",
+        "must hold | measured: median (range over seeds), or share [95 %] | ",
         (
             (row["criterion"], row["measured"], "holds" if row["holds"] else "**fails**")
             for row in _rows("papers")

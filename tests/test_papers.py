@@ -28,6 +28,8 @@ LONG = {
     "wortsman_logits": "torch",
     "zhai_entropy": "torch",
     "arl_autocorrelation": "",
+    "false_alarms": "torch sklearn",
+    "root_cause": "torch sklearn",
 }
 ALL = {**QUICK, **LONG}
 

@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from benchmarks.faults.compare import OURS, Standing
@@ -84,7 +85,8 @@ def _names(axis: Axes, points: Sequence[tuple[Any, ...]]) -> None:
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6,
                             "shrinkA": 0, "shrinkB": 4} if distance > 12 else None,
             )  # fmt: skip
-            box = text.get_window_extent(canvas.get_renderer()).padded(4)
+            text.update_positions(canvas.get_renderer())
+            box = Text.get_window_extent(text).padded(4)  # without its line
             covered = sum(_common(box, other) for other in taken)
             outside = box.width * box.height - _common(box, frame)
             cost = 5 * (covered + outside) + distance

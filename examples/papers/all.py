@@ -21,7 +21,7 @@ RESULTS = HERE.parents[1] / "benchmarks" / "results" / "papers.json"
 SCRIPTS = (
     "ioffe_szegedy", "santurkar", "noisy_batchnorm",
     "glorot_saturation", "glorot_profiles", "lu_born_dead", "sokar_dormant",
-    "wortsman_logits", "zhai_entropy", "bloom_spike", "psi_null", "arl_autocorrelation",
+    "wortsman_logits", "zhai_entropy", "bloom_spike", "psi_null", "arl_autocorrelation", "false_alarms", "root_cause",
 )  # fmt: skip
 
 

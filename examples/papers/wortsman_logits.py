@@ -20,6 +20,7 @@ import torch
 from paper import (
     BLUE,
     FAINT,
+    INK,
     VERMILION,
     Claim,
     at_least,
@@ -81,10 +82,10 @@ def study(seeds):
         ),
         at_most("alerts at the lower rates, and with QK-norm", [len(a) for a in alerts[:2] + calm], 0),
     ]  # fmt: skip
-    return draw(bare, norm, loss, largest), claims
+    return draw(bare, norm, loss, largest, fourth[:1]), claims
 
 
-def draw(bare, norm, loss, largest):
+def draw(bare, norm, loss, largest, raised):
     """Loss and largest logit by learning rate; largest logit by step at two rates."""
     figure, (left, middle, right) = panels(3, "Attention logits warn of a learning rate too high")
     for kind, runs, colour, name in (
@@ -109,6 +110,13 @@ def draw(bare, norm, loss, largest):
         axis.set_yscale("log")
         axis.set_ylim(1, 1e5)
         axis.axhline(LIMIT, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    middle.annotate("limit of the rule", (RATES[0], LIMIT), xytext=(0, 4), fontsize=8.5,
+                    textcoords="offset points", color=FAINT)  # fmt: skip
+    for alert in raised:
+        right.annotate(
+            f"alert at\nstep {alert.detected}", (alert.detected, LIMIT), xytext=(170, 150), fontsize=8.5,
+            color=INK, arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.9},
+        )  # fmt: skip
     legend(left, loc="upper left")
     plain(left, "loss at the end", "learning rate")
     plain(middle, "largest logit at the end", "learning rate")

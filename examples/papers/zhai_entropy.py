@@ -79,7 +79,7 @@ def study(seeds):
 def draw(bare, sigma):
     """Entropy above and loss below, by step, at both rates."""
     figure, axes = panels(
-        2, "Attention entropy collapses, and hardly under σReparam", rows=2, high=5.2, sharey="row"
+        2, "Attention entropy collapses, and less so under σReparam", rows=2, high=5.2, sharey="row"
     )
     for column, rate in enumerate(RATES):
         above, below = axes[:, column]
@@ -95,14 +95,8 @@ def draw(bare, sigma):
             above, f"learning rate {rate:g}", "", "" if column else "least entropy of a block, nats"
         )
         plain(below, "", "step", "" if column else "loss")
-    axes[1, 1].annotate(
-        "floor of the loss",
-        (0, FLOOR),
-        xytext=(0, 5),
-        textcoords="offset points",
-        fontsize=8.5,
-        color=FAINT,
-    )
+    axes[1, 1].annotate("floor of the loss", (0, FLOOR), xytext=(0, 5), fontsize=8.5,
+                        textcoords="offset points", color=FAINT)  # fmt: skip
     axes[1, 0].set_ylim(1.3, 3.9)
     legend(axes[0, 0], loc="upper right")
     return figure
