@@ -13,6 +13,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -73,7 +74,7 @@ def _names(axis: Axes, points: Sequence[tuple[Any, ...]]) -> None:
         taken.append(_box(axis, (x, x), up, 2))
     frame = axis.get_window_extent()
     for x, y, *_, name, colour, ours in points:
-        best: tuple[float, Any, Bbox] | None = None
+        best: tuple[float, Any, list[Bbox]] | None = None
         for distance, (right, above) in product(
             (12, 24, 40, 60, 84), ((1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (-1, 0), (0, 1), (0, -1))
         ):  # fmt: skip
@@ -87,17 +88,25 @@ def _names(axis: Axes, points: Sequence[tuple[Any, ...]]) -> None:
             )  # fmt: skip
             text.update_positions(canvas.get_renderer())
             box = Text.get_window_extent(text).padded(4)  # without its line
-            covered = sum(_common(box, other) for other in taken)
+            line = _line(axis, x, y, box) if distance > 12 else []
+            covered = sum(_common(one, other) for one in [box, *line] for other in taken)
             outside = box.width * box.height - _common(box, frame)
             cost = 5 * (covered + outside) + distance
             if best is None or cost < best[0]:
                 if best is not None:
                     best[1].remove()
-                best = (cost, text, box)
+                best = (cost, text, [box, *line])
             else:
                 text.remove()
         assert best is not None
-        taken.append(best[2])
+        taken += best[2]
+
+
+def _line(axis: Axes, x: float, y: float, box: Bbox) -> list[Bbox]:
+    """Small boxes along the line from a point to its name, in dots."""
+    start = axis.transData.transform((x, y))
+    way = np.clip(start, box.min, box.max) - start
+    return [Bbox([start + part * way] * 2).padded(3) for part in (0.3, 0.5, 0.7, 0.9)]
 
 
 def _box(axis: Axes, x: tuple[float, float], y: tuple[float, float], margin: float) -> Bbox:

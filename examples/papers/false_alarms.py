@@ -101,7 +101,7 @@ def study(seeds):
     keen = min((s for s in others if s.found >= 0.7 * s.killed), key=lambda s: s.loud)
     claims = [
         share("shiftwatch: healthy runs with an alarm", ours.loud, ours.healthy, high=0.1),
-        share("shiftwatch: faults found", ours.found, ours.killed, 0.85),
+        share("shiftwatch: faults found", ours.found, ours.killed, 0.75),
         *(
             share(f"{tool}: healthy runs with an alarm", of[tool].loud, of[tool].healthy, 0.9)
             for tool in ("z > 3", "PSI > 0.25", "UMLAUT")

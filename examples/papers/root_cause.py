@@ -5,7 +5,7 @@ python examples/papers/root_cause.py [--quick]
 Causal inference for root cause analysis (Li et al. 2022, KDD) takes for the cause what changed although
 what it depends on did not. For a layer that can be asked exactly, by replaying it on inputs that were
 kept: Y - Y' = [f(X) - f(X')] + [f(X') - f'(X')], where X', Y' are its input and output at an earlier check
-on the same images, and f' what it computed then. The second bracket is the layer's own part.
+on the same images (in evaluation mode), f' what it computed then. The second bracket is its own part.
 
 Here networks of eight layers learn the digits, without and with BatchNorm, and eight kinds of fault strike
 their layers 1, 3 or 5, counted from 0. Faults that change neither loss nor function beyond what healthy runs
