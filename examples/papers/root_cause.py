@@ -234,12 +234,14 @@ def draw(found):
             for j, method in enumerate(METHODS):
                 label = f"checks {apart} step{'s' * (apart > 1)} apart" if j == 0 else None
                 bar(axis, j + 0.26 * (i - 1), right[:, column(method, apart)], colour, label)
-        bar(axis, len(METHODS), right[:, -1], VERMILION, "at its own alarm")
+        last = len(METHODS) + 0.3  # room for a word
+        bar(axis, last, right[:, -1], VERMILION, "at its own alarm")
         axis.axhline(100 / LAYERS, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-        axis.annotate("chance", (3.64, 100 / LAYERS), xytext=(0, 3), textcoords="offset points",
+        axis.annotate("chance", (last - 0.52, 100 / LAYERS), xytext=(0, 3), textcoords="offset points",
                       ha="center", fontsize=8.5, color=FAINT)  # fmt: skip
         names = (name.replace(" ", "\n", 1) for name in (*METHODS, "shiftwatch"))
-        axis.set_xticks(range(len(METHODS) + 1), names)
+        axis.set_xticks([*range(len(METHODS)), last], names)
+        axis.set_xlim(-0.6, last + 0.45)
         axis.set_yticks(range(0, 101, 20), [f"{v} %" for v in range(0, 101, 20)])
         axis.set_ylim(0, 104)
         plain(axis, f"{name}, {len(right)} faults")
