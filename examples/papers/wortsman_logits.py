@@ -110,7 +110,7 @@ def draw(bare, norm, loss, largest, raised):
         axis.set_yscale("log")
         axis.set_ylim(1, 1e5)
         axis.axhline(LIMIT, color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-    middle.annotate("limit of the rule", (RATES[0], LIMIT), xytext=(0, 4), fontsize=8.5,
+    middle.annotate("alarm limit", (RATES[0], LIMIT), xytext=(0, 4), fontsize=8.5,
                     textcoords="offset points", color=FAINT)  # fmt: skip
     for alert in raised:
         right.annotate(
