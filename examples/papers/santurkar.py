@@ -132,6 +132,7 @@ def study(seeds):
         kind: shifts[kind, True][:, 1:] / shifts[kind, False][:, 1:] for kind in (sigmoid, relu)
     }
     calm = len(alerts[sigmoid, False]) + len(alerts[sigmoid, True])
+    normed = len(alerts[relu, True]) + len(alerts[fast, True])
     failing = alerts[fast, False]
     claims = [
         at_least("sigmoids: shift of layer 3, with BatchNorm over without", ratio[sigmoid][:, 1], 5),
@@ -141,6 +142,8 @@ def study(seeds):
         at_least("ReLU: final accuracy of both", [final[relu, False], final[relu, True]], 0.93),
         at_least("ReLU, rate 0.5: accuracy with less without", final[fast, True] - final[fast, False], 0.5),
         at_most("alerts of shiftwatch on either net of sigmoids", calm, 0),
+        at_most("alerts of shiftwatch, ReLU with BatchNorm at either rate", normed, 0),
+        at_most("alerts of shiftwatch, ReLU at rate 0.05 without", len(alerts[relu, False]), 1),
         Claim(
             "shiftwatch alarms where training fails (ReLU, rate 0.5, without)",
             f"{len(failing)} alerts, first {failing[0].kind} at step {failing[0].detected}"
