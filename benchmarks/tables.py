@@ -137,13 +137,13 @@ def papers() -> str:
         held = f"{sum(r['holds'] for r in mine)} of {len(mine)}"
         link = f"[script](../examples/papers/{script}.py)"
         lines.append((f"[{script}](#{script})", link, held, f"{mine[0]['seconds']} s"))
-    return _table("figure | made by | claims that hold | time", lines)
+    return _table("figure | made by | claims that hold | processor time", lines)
 
 
 def claims(script: str) -> str:
     """What must hold of one paper's figure, and what was measured."""
     return _table(
-        "must hold | measured: median (range over seeds) | ",
+        "must hold | measured: median (range over seeds), or share [95 %] | ",
         (
             (row["criterion"], row["measured"], "holds" if row["holds"] else "**fails**")
             for row in _rows("papers")

@@ -13,7 +13,9 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from benchmarks.faults.compare import OURS, Standing
@@ -72,7 +74,7 @@ def _names(axis: Axes, points: Sequence[tuple[Any, ...]]) -> None:
         taken.append(_box(axis, (x, x), up, 2))
     frame = axis.get_window_extent()
     for x, y, *_, name, colour, ours in points:
-        best: tuple[float, Any, Bbox] | None = None
+        best: tuple[float, Any, list[Bbox]] | None = None
         for distance, (right, above) in product(
             (12, 24, 40, 60, 84), ((1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (-1, 0), (0, 1), (0, -1))
         ):  # fmt: skip
@@ -84,18 +86,27 @@ def _names(axis: Axes, points: Sequence[tuple[Any, ...]]) -> None:
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "alpha": 0.6,
                             "shrinkA": 0, "shrinkB": 4} if distance > 12 else None,
             )  # fmt: skip
-            box = text.get_window_extent(canvas.get_renderer()).padded(4)
-            covered = sum(_common(box, other) for other in taken)
+            text.update_positions(canvas.get_renderer())
+            box = Text.get_window_extent(text).padded(4)  # without its line
+            line = _line(axis, x, y, box) if distance > 12 else []
+            covered = sum(_common(one, other) for one in [box, *line] for other in taken)
             outside = box.width * box.height - _common(box, frame)
             cost = 5 * (covered + outside) + distance
             if best is None or cost < best[0]:
                 if best is not None:
                     best[1].remove()
-                best = (cost, text, box)
+                best = (cost, text, [box, *line])
             else:
                 text.remove()
         assert best is not None
-        taken.append(best[2])
+        taken += best[2]
+
+
+def _line(axis: Axes, x: float, y: float, box: Bbox) -> list[Bbox]:
+    """Small boxes along the line from a point to its name, in dots."""
+    start = axis.transData.transform((x, y))
+    way = np.clip(start, box.min, box.max) - start
+    return [Bbox([start + part * way] * 2).padded(3) for part in (0.3, 0.5, 0.7, 0.9)]
 
 
 def _box(axis: Axes, x: tuple[float, float], y: tuple[float, float], margin: float) -> Bbox:

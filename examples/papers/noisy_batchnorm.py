@@ -2,7 +2,7 @@
 
 python examples/papers/noisy_batchnorm.py [--quick]
 
-Santurkar, Tsipras, Ilyas & Madry (2018), How Does Batch Normalization Help Optimization?, NeurIPS, figure 1:
+Santurkar, Tsipras, Ilyas & Madry (2018), How Does Batch Normalization Help Optimization?, NeurIPS:
 after each BatchNorm every unit is shifted and scaled at random, by a distribution that is drawn anew at
 every step. What the layers see is then less stable than without BatchNorm; the network learns as fast
 as with it, and faster than without.

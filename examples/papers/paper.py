@@ -20,7 +20,11 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PICTURES = Path(__file__).resolve().parents[2] / "docs" / "papers"
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # of a clone: benchmarks are no part of the package
+from benchmarks.faults.intervals import clopper_pearson  # noqa: E402
+
+PICTURES = ROOT / "docs" / "papers"
 TRAINED_ON, HELD_OUT = 1437, 360  # of scikit-learn's 1,797 digits
 WIDE = 8.0  # inches
 
@@ -62,6 +66,17 @@ def within(what: str, values: ArrayLike, low: float, high: float, form: str = ".
     return Claim(
         f"{what} in {low:{form}} … {high:{form}}", _spread(values, form), bool(inside.all())
     )
+
+
+def share(what: str, hits: int, trials: int, low: float = 0.0, high: float = 1.0) -> Claim:
+    """That a share of all seeds' runs is no less than ``low``, or else no more than ``high``.
+
+    ``measured`` has its interval of 95 %, after Clopper and Pearson.
+    """
+    limit = f"≥ {low:.0%}" if high == 1 else f"≤ {high:.0%}"
+    least, most = clopper_pearson(hits, trials)
+    measured = f"{hits} of {trials}, {hits / trials:.0%} [{least:.0%}, {most:.0%}]"
+    return Claim(f"{what} {limit}", measured, low <= hits / trials <= high)
 
 
 def _spread(values: np.ndarray, form: str) -> str:

@@ -2,8 +2,8 @@
 
 python examples/papers/sokar_dormant.py [--quick]
 
-Sokar, Agarwal, Castro & Evci (2023), The Dormant Neuron Phenomenon in Deep Reinforcement Learning, ICML,
-figures 2 to 4: the share of units whose part in their layer's output is under 0.025 of the average grows
+Sokar, Agarwal, Castro & Evci (2023), The Dormant Neuron Phenomenon in Deep Reinforcement Learning, ICML:
+the share of units whose part in their layer's output is under 0.025 of the average grows
 where the targets move, as in reinforcement learning, stays low where they stand still, and goes with
 loss of ability to fit new targets.
 
