@@ -21,6 +21,9 @@ from shiftwatch.sites import Sites
 # Layers whose weights are drawn at random. Norms, gates and scales may well begin constant.
 _DRAWN = ("Linear", "Conv", "LSTM", "GRU", "RNN", "Bilinear", "Dense", "MultiheadAttention")
 
+# What rounding leaves of a difference between samples that is none, relative to their size.
+_ZERO = 3e-4
+
 
 class BirthState(NamedTuple):
     """Attributes: done: bool[1], whether the first batch was judged."""
@@ -35,7 +38,8 @@ class Birth:
     Args:
         gain: largest root mean square of a layer's output over that of what feeds it.
         least: smallest standard deviation within units of a layer's output over that of what
-            feeds it: what biases add does not count. Exactly 0 is taken for intended.
+            feeds it: what biases add does not count. Nothing at all, to rounding, is intended:
+            branches that begin at zero.
         scale: largest root mean square of the model's input.
         spread: smallest standard deviation of drawn weights over the size of their mean. They
             are seen after the first update, which tells equal ones a little apart.
@@ -101,7 +105,7 @@ class Birth:
                 found.append(_firing(column, "exploding", "std", float(gain), self.gain, text))
             apart = max((spread[s] for s in sources if np.isfinite(spread[s])), default=np.nan)
             passed = spread[column] / apart if apart > 0 else np.nan
-            if 0 < passed < self.least:  # nothing at all is meant so: branches that begin at zero
+            if passed < self.least and spread[column] > _ZERO * size[column]:
                 text = (
                     f"makes the difference between samples ×{passed:.2g} as large from the start, "
                 )

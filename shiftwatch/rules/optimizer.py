@@ -30,8 +30,8 @@ _RUINOUS = 0.7
 _FASTER = 5.0
 # Steps in a row after which updates far above their lasting mean are no accident.
 _ROW = 3
-# The first steps of a run, and how many of them must be too large.
-_YOUNG, _HUGE = 16, 3
+# The first steps of a run, how many of them must be too large, and how many half as large.
+_YOUNG, _HUGE, _LARGE = 16, 4, 10
 # Relative updates that float32 loses: weights that were moved by less may well stand still.
 _LOST = 3e-6
 
@@ -97,7 +97,8 @@ class Optimizer:
         record: … if it is also this many times the largest so far, …
         size: … provided that it is at least this share of the weight; healthy is about 1e-3.
         fall: fall of log2(update / learning rate) of most weights together that matters.
-        start: relative update of most weights, in three of the first steps, that is too much.
+        start: relative update of most weights, in four of the first steps, or half of it in ten, that is too
+            much.
         surprise: octaves of the loss above all recent ones that explain a large update.
         patience: optimizer steps without any change after which a weight that got a
             gradient counts as frozen.
@@ -112,7 +113,7 @@ class Optimizer:
     record: float = 2.5
     size: float = 0.05
     fall: float = 6.64
-    start: float = 0.08
+    start: float = 0.15
     surprise: float = 0.5
     patience: int = 24
     tamper: float = 0.01
@@ -146,7 +147,7 @@ class Optimizer:
             tampered=np.zeros(sites, np.int64),
             rate=np.array([0.0, np.nan]),
             until=np.full(sites, -1, np.int64),
-            huge=np.zeros(1, np.int64),
+            huge=np.zeros(2, np.int64),
             grown=np.zeros(sites, np.int64),
         )
 
@@ -199,7 +200,7 @@ class Optimizer:
                 firings += self._frozen(evidence, mine, still, moved, until, due, step)
         firings += self._piling(sites, mine, u, batch)
         firings += self._falls(sites, mine, out, u, batch, until)
-        huge, found = self._beginning(sites, mine, course, batch.steps, int(state.huge[0]))
+        huge, found = self._beginning(sites, mine, course, batch.steps, state.huge)
         firings += found
         if not idle.any():
             still, moved = np.where(known.any(0), 0, still), moved | known.any(0)
@@ -208,7 +209,7 @@ class Optimizer:
         noted = np.where(due, [course.most[-1], state.noted[0]], state.noted)
         state = OptimizerState(
             inner, course.most[-1], course.usual[-1], course.lasting[-1], noted, course.seen[-1],
-            still, moved, tampered, course.rate, until, np.array([huge]), grown,
+            still, moved, tampered, course.rate, until, huge, grown,
         )  # fmt: skip
         return Verdict(state, firings, until >= 0)
 
@@ -310,32 +311,37 @@ class Optimizer:
         return found
 
     def _beginning(
-        self, sites: Sites, mine: np.ndarray, course: _Course, steps: np.ndarray, huge: int
-    ) -> tuple[int, list[Firing]]:
+        self, sites: Sites, mine: np.ndarray, course: _Course, steps: np.ndarray, huge: np.ndarray
+    ) -> tuple[np.ndarray, list[Firing]]:
         """First steps that are so large that nothing of the initialisation is left, counted."""
         main = (sites.mask("update") & sites.main)[mine]
         young = (course.seen[:-1, main].max(1, initial=0) < _YOUNG) & course.known[:, main].any(1)
-        u = course.update
-        beyond = ((u >= self.start) & main).sum(1) * 2 > (course.known & main).sum(1)
-        for t in np.flatnonzero(young & beyond).tolist():
-            huge += 1
-            if huge == _HUGE:
+        u, found = course.update, list[Firing]()
+        for t in np.flatnonzero(young).tolist():
+            known = int((course.known[t] & main).sum())
+            beyond = [
+                2 * int(((u[t] >= x) & main).sum()) > known for x in (self.start, self.start / 2)
+            ]
+            before, huge = huge, huge + beyond
+            enough = huge >= (_HUGE, _LARGE)
+            if enough.any() and not (before >= (_HUGE, _LARGE)).any():
                 column = int(np.where(main, np.nan_to_num(u[t]), 0.0).argmax())
+                which = 0 if enough[0] else 1
                 text = f"single updates move the weights by {u[t, column]:.2g} of their size from "
                 text += "the start, and those of most layers so"
                 firing = Firing(
-                    step=max(0, int(steps[t]) - _HUGE + 1),
+                    step=max(0, int(steps[t]) - (_HUGE, _LARGE)[which] + 1),
                     column=int(mine[column]),
                     kind="update",
                     severity="warning",
                     metric="relative_update",
                     value=float(u[t, column]),
-                    limit=self.start,
+                    limit=self.start / (1, 2)[which],
                     text=text,
                     score=1.0,
                 )
-                return huge, [firing]
-        return huge, []
+                found.append(firing)
+        return huge, found
 
     def _frozen(
         self,
