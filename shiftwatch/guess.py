@@ -13,6 +13,7 @@ from shiftwatch.sites import Sites
 from shiftwatch.summaries import Summary
 
 _ENOUGH = 256  # values before anything is guessed
+_NEAR = 0.2  # how far the ends of a sample may be from where the activation puts those before it
 _ZEROS = 0.05  # share of exact zeros from which non-negative values are rectified
 
 
@@ -20,8 +21,8 @@ def guess(summary: Summary, sites: Sites) -> dict[int, str]:
     """Activations of input sites that have none yet.
 
     - ``"relu"``: never negative, often exactly zero;
-    - ``"sigmoid"``: within 0 … 1, made from values that are not;
-    - ``"tanh"``: within -1 … 1, on both sides of zero, made from values that are not.
+    - ``"sigmoid"``: within 0 … 1, made from values that are not, and as far apart as it makes them;
+    - ``"tanh"``: within -1 … 1, on both sides of zero, likewise.
 
     A wrong guess does no harm: values that stay clear of the flat part count as not saturated.
 
@@ -43,8 +44,13 @@ def guess(summary: Summary, sites: Sites) -> dict[int, str]:
         if not known or low[column] < -1 or high[column] > 1:
             continue
         least, most = min(low[c] for c in known), max(high[c] for c in known)
+        ends = np.array([least, most])
         if low[column] >= 0 and (least < 0 or most > 1):
-            found[column] = "sigmoid"
+            made_of, name = 0.5 + np.tanh(ends / 2) / 2, "sigmoid"
         elif low[column] < 0 < high[column] and (least < -1 or most > 1):
-            found[column] = "tanh"
+            made_of, name = np.tanh(ends), "tanh"
+        else:
+            continue
+        if np.abs(made_of - (low[column], high[column])).max() < _NEAR:
+            found[column] = name
     return found

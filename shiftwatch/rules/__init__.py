@@ -16,6 +16,7 @@ from shiftwatch.rules.base import grown as grown
 from shiftwatch.rules.batchnorm import BatchNorm as BatchNorm
 from shiftwatch.rules.birth import Birth as Birth
 from shiftwatch.rules.data import Data as Data
+from shiftwatch.rules.fading import Fading as Fading
 from shiftwatch.rules.gradient import Gradient as Gradient
 from shiftwatch.rules.loss import Loss as Loss
 from shiftwatch.rules.metric import Rule as Rule
@@ -31,6 +32,7 @@ DEFAULT: tuple[Judge, ...] = (
     Nonfinite(),
     Birth(),
     Optimizer(),
+    Fading(),
     Settings(),
     Data(),
     Response(),

@@ -24,6 +24,8 @@ _FORGET = 0.9997
 _FAST, _SLOW = 0.05, 0.01
 # Steps from one note of the largest update to the next: growth is measured against the last but one.
 _NOTED = 64
+# Share of the weights that may stand still by mistake; where it is more, it is meant so.
+_FEW = 0.25
 # Relative to the weight after it, an update that left little of the weight before.
 _RUINOUS = 0.7
 # Growth of the learning rate that explains that of updates, at most.
@@ -353,10 +355,16 @@ class Optimizer:
         updates: np.ndarray,
         step: int,
     ) -> list[Firing]:
-        """Weights that moved before and stand still now, or a whole model that never moved."""
+        """Weights that moved before and stand still now, a whole model that never moved, or a few
+        weights behind others that do: what is left out on purpose is the beginning, or most of it.
+        """
         due = updates & (still == self.patience)
-        whole = bool(updates.any() and (still[updates] >= self.patience).all() and not moved.any())
-        due &= moved | whole
+        never = updates & (still >= self.patience) & ~moved
+        whole = bool(never.any() and (still[updates] >= self.patience).all() and not moved.any())
+        order = evidence.sites.order[mine]
+        behind = order > order[moved & updates].min(initial=np.iinfo(np.int64).max)
+        few = never.sum() <= _FEW * updates.sum()
+        due &= moved | whole | (behind & few)
         if not due.any():
             return []
         found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ class Shape:
     Args:
         limit: in robust scales of the site's own divergences.
         js: smallest divergence that matters, in nats; ln 2 is the largest possible.
+        data: how many times as much the model's input may change: curricula and augmentation do.
         plain: change of the mean in standard deviations, or half that of the logarithm of
             the variance, above which the change is a shift and not one of shape.
         memory: steps for which the condition holds.
@@ -37,6 +38,7 @@ class Shape:
 
     limit: float = 12.0
     js: float = 0.15
+    data: float = 2.0
     plain: float = 0.3
     memory: int = 64
 
@@ -59,13 +61,15 @@ class Shape:
             return Verdict(state, [], np.zeros(0, bool))
         step = int(evidence.frame.steps[-1])
         value = evidence.metrics["js_step"]
-        jump = self._jump
+        least = np.where(evidence.sites.order[mine] < 0, self.data, 1.0) * self.js
+        jump = replace(self._jump, floor=least)
         inner = jump.refresh(state.jump)
         inner, out = jump.update(inner, value, step, evidence.explained.max(initial=1.0))
         with np.errstate(invalid="ignore"):
             plain = np.abs(evidence.metrics["mean_step"]) > self.plain
             plain |= np.abs(evidence.metrics["variance_step"]) > 2 * self.plain
-        fired = out.fired & (out.change > 0) & ~plain
+        passed_on = (mine != evidence.sites.entering) & (value < 2 * self._entered(evidence, mine))
+        fired = out.fired & (out.change > 0) & ~plain & ~passed_on
         until = np.where(fired, step + self.memory, state.until)
         firings = [
             Firing(
@@ -75,11 +79,16 @@ class Shape:
                 severity="warning",
                 metric="js",
                 value=float(value[column]),
-                limit=self.js,
-                text=f"js {value[column]:.2g} against the window before (limit {self.js:.2g})",
-                score=float(value[column] / self.js),
+                limit=float(least[column]),
+                text=f"js {value[column]:.2g} against the window before (limit {least[column]:.2g})",
+                score=float(value[column] / least[column]),
             )
             for column in np.flatnonzero(fired).tolist()
         ]
         until = np.where((until >= 0) & (step >= until), -1, until)
         return Verdict(ShapeState(inner, until), firings, until >= 0)
+
+    def _entered(self, evidence: Evidence, mine: np.ndarray) -> float:
+        """Divergence of the model's input, which explains up to twice as much in the layers."""
+        value = evidence.metrics["js_step"][mine == evidence.sites.entering]
+        return float(np.nan_to_num(value).max(initial=0.0))
