@@ -33,7 +33,7 @@ _FASTER = 5.0
 # Steps in a row after which updates far above their lasting mean are no accident.
 _ROW = 3
 # The first steps of a run, how many of them must be too large, and how many half as large.
-_YOUNG, _HUGE, _LARGE = 16, 4, 10
+_YOUNG, _HUGE, _LARGE = 16, 4, 13
 # Relative updates that float32 loses: weights that were moved by less may well stand still.
 _LOST = 3e-6
 
@@ -99,7 +99,7 @@ class Optimizer:
         record: … if it is also this many times the largest so far, …
         size: … provided that it is at least this share of the weight; healthy is about 1e-3.
         fall: fall of log2(update / learning rate) of most weights together that matters.
-        start: relative update of most weights, in four of the first steps, or half of it in ten, that is too
+        start: relative update of most weights, in four of the first steps, or half of it in most, that is too
             much.
         surprise: octaves of the loss above all recent ones that explain a large update.
         patience: optimizer steps without any change after which a weight that got a
