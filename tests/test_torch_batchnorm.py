@@ -268,3 +268,36 @@ def test_norms_that_are_frozen_on_purpose_in_the_middle_raise_nothing() -> None:
                 norm.eval().requires_grad_(False)
 
     assert train(model, steps=300, change=freeze).alerts == []
+
+
+def test_running_variances_that_were_overwritten_are_named_at_that_step() -> None:
+    """A hundredth of what they were: they would heal within some dozens of steps."""
+    model = dense()
+
+    def change(step: int) -> None:
+        if step == 77:
+            norms(model)[1].running_var.mul_(0.01)  # type: ignore[union-attr]
+
+    monitor = train(model, change=change)
+    (alert,) = monitor.alerts
+    assert (alert.kind, alert.layer, alert.origin) == ("batchnorm", "4", "4")
+    assert 77 <= alert.detected <= 78 and "overwritten" in alert.message
+
+
+def test_a_model_that_is_loaded_overwrites_its_running_statistics_on_purpose() -> None:
+    """All of them and the weights, from half an hour ago or another training."""
+    torch.manual_seed(1)
+    model, other = dense(), dense()
+    settle(other)
+
+    def change(step: int) -> None:
+        if step == 77:
+            model.load_state_dict(other.state_dict())
+
+    assert not batchnorm_alerts(train(model, change=change))
+
+
+def test_running_statistics_of_a_moving_input_lie_between_old_and_new() -> None:
+    """An input that grows by a fifth per step moves them fast, and by nobody's hand."""
+    monitor = train(dense(), steps=48, shown=lambda x, step: x * 1.2 ** max(0, step - 24), lr=1e-4)
+    assert not [a for a in monitor.alerts if "overwritten" in a.message]
