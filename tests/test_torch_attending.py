@@ -166,6 +166,34 @@ def test_a_forward_pass_that_fails_leaves_no_mode_behind() -> None:
     assert torch._C._len_torch_function_stack() == 0
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_error_of_the_listener_is_none_of_the_users_pass(
+    strict: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The pass ends as it would have; then the layer of the message is named, or it is raised."""
+
+    def broken(logits: object) -> Tensor:
+        raise ValueError("no such logits")
+
+    monkeypatch.setattr("shiftwatch.integrations.torch.attending.sharpness", broken)
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x = torch.randn(2, LENGTH, 4)
+    with watch(model, optimizer=optimizer, run=False, strict=strict) as monitor:
+        model(x).sum().backward()
+        optimizer.step()
+        monitor.step()
+        if strict:
+            with pytest.raises(ValueError, match="no such logits"):
+                model(x)
+        else:
+            assert torch.isfinite(model(x)).all()
+        monitor.step()
+        model(x)
+    assert strict or "listening failed: ValueError: no such logits" in caplog.text
+    assert torch._C._len_torch_function_stack() == 0
+
+
 def test_a_model_without_attention_is_left_alone_after_two_passes() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     before = len(model._forward_hooks)

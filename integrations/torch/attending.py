@@ -31,6 +31,31 @@ ROWS = 8
 _TRIED = 2
 
 
+class Careful(Listening):
+    """Listens as long as all goes well: its own errors are no concern of the user's pass."""
+
+    def __init__(self, run: Run[Tensor]) -> None:
+        super().__init__(run)
+        self.error: Exception | None = None
+
+    def before(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """As in ``Listening``, until something failed."""
+        if self.error is None:
+            try:
+                return super().before(func, args, kwargs)
+            except Exception as error:
+                self.error = error
+        return None
+
+    def after(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, found: Any) -> None:
+        """Likewise."""
+        if self.error is None:
+            try:
+                super().after(func, args, kwargs, result, found)
+            except Exception as error:
+                self.error = error
+
+
 class Attending:
     """The attentions of one model.
 
@@ -38,6 +63,7 @@ class Attending:
         root: the model.
         hooks: those of the watched layers.
         lanes: the ways home from devices.
+        failed: is told of an error of ours; then nothing is listened to any more.
 
     Attributes:
         due: whether the next forward pass is to be listened to.
@@ -46,10 +72,17 @@ class Attending:
     each, and computes the logits of eight samples and heads again where a kernel hides them.
     """
 
-    def __init__(self, root: nn.Module, hooks: Sequence[ForwardHook], lanes: Lanes) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        hooks: Sequence[ForwardHook],
+        lanes: Lanes,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        self._failed = failed
         self._hooks = {id(h.module): h for h in hooks}
         self._lanes = lanes
-        self._mode: Listening | None = None
+        self._mode: Careful | None = None
         self._global: Any = None
         self._met: list[tuple[ForwardHook, Tensor]] = []
         self._away: list[tuple[int, list[ForwardHook], Tensor, Any]] = []
@@ -73,7 +106,7 @@ class Attending:
         self._tries, self._step = self._tries + 1, step
         self._met = []
         run: Run[Tensor] = Run(lambda layer, kind, logits: sharpness(logits))
-        self._mode = Listening(run)
+        self._mode = Careful(run)
         self._global = register_module_forward_hook(self._passed(run))
         self._mode.__enter__()
 
@@ -96,6 +129,10 @@ class Attending:
         mode.__exit__(None, None, None)
         self._global.remove()
         met, self._met = self._met, []
+        if mode.error is not None:
+            self.close()
+            self._failed(mode.error)
+            return
         if output is None:  # it failed, and what was heard is not all
             return
         if not met and not self._known:

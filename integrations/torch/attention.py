@@ -137,6 +137,11 @@ class Run(Generic[Reading]):
         self._met = 0
         self._weights: dict[int, tuple[weakref.ref[Tensor], int, Reading, list[str]]] = {}
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there are weights that may go into a product."""
+        return bool(self._weights)
+
     def met(self, kind: str, logits: Logits) -> tuple[int, Reading]:
         """Logits that may be an attention's."""
         self._met += 1
@@ -178,24 +183,29 @@ class Listening(TorchFunctionMode):
         if func is F.multi_head_attention_forward:
             with self:  # else nothing in it would be heard
                 return _INSIDE(*args, **kwargs)
+        found = self.before(func, args, kwargs)
+        result = func(*args, **kwargs)
+        self.after(func, args, kwargs, result, found)
+        return result
+
+    def before(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """A function is about to be called: what is read of its logits, if it has any."""
         if func is F.scaled_dot_product_attention:
             self.run.add(*self.run.met("sdpa", _logits(*args, **kwargs)), list(self.run.stack))
-            return func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
-        found = None
-        if name == "softmax" and _last_axis(*args, **kwargs):
+        elif getattr(func, "__name__", "") == "softmax" and _last_axis(*args, **kwargs):
             x = args[0] if args else kwargs["input"]
-            found = self.run.met(
+            return self.run.met(
                 "softmax", Logits(x.shape, lambda low, high: x.flatten(0, -3)[low:high])
             )
-        result = func(*args, **kwargs)
+        return None
+
+    def after(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, found: Any) -> None:
+        """It was called; ``found`` is what was read before."""
         if found is not None:
             self.run.wait(result, *found)
-        elif self.run._weights:
-            self.run.follow(
-                name, [t for t in _flat((args, kwargs)) if isinstance(t, Tensor)], result
-            )
-        return result
+        elif self.run.waiting:
+            given = [t for t in _flat((args, kwargs)) if isinstance(t, Tensor)]
+            self.run.follow(getattr(func, "__name__", ""), given, result)
 
 
 _PRODUCTS = frozenset({"matmul", "__matmul__", "bmm", "baddbmm", "einsum"})

@@ -181,7 +181,12 @@ class TorchSource:
         self._handles: list[Any] = []
         self.counters, self._exact = Counters(self, self._hooks), exact
         self._norms = Norms(self._hooks, self._shop.lanes)
-        self.attending = Attending(self.root, self._hooks if self.outputs else [], self._shop.lanes)
+        self.attending = Attending(
+            self.root,
+            self._hooks if self.outputs else [],
+            self._shop.lanes,
+            self._attending_failed,
+        )
         self._prober = None if probe is None else Prober(self, self._hooks, probe)
         self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
 
@@ -440,6 +445,12 @@ class TorchSource:
         self._owned = []
         with contextlib.suppress(Exception):
             self.monitor.dark("parameters", f"sampling failed: {_words(error)}")
+
+    def _attending_failed(self, error: Exception) -> None:
+        if self.strict:
+            raise error
+        with contextlib.suppress(Exception):
+            self.monitor.dark("attentions", f"listening failed: {_words(error)}")
 
     # --- for the monitor -----------------------------------------------------------------------
 
