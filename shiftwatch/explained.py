@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shiftwatch.frame import Frame
+from shiftwatch.medians import medians
 from shiftwatch.sites import Sites
 
 _MEMORY = 64  # steps that define the usual update size
@@ -66,7 +67,7 @@ def explain(
     if line.size:
         table = np.concatenate([np.full(_MEMORY, np.nan), line])
         views = np.lib.stride_tricks.sliding_window_view(table, _MEMORY)[ends]
-        usual = _medians(views, np.minimum(ends, _MEMORY))
+        usual = medians(views)
         recent = views[:, -_RECENT:]
         size = np.minimum(ends, _RECENT)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -86,10 +87,3 @@ def _lasting(before: np.ndarray, values: np.ndarray) -> np.ndarray:
     table = np.vstack([before, values])
     row = np.where(np.isfinite(table), np.arange(len(table))[:, None], 0)
     return np.take_along_axis(table, np.maximum.accumulate(row, axis=0), 0)
-
-
-def _medians(rows: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Median of each row's values, of which there are so many beside NaN."""
-    ordered = np.sort(rows, axis=1)  # NaN comes last
-    row, last = np.arange(len(rows)), np.maximum(sizes - 1, 0)
-    return np.asarray((ordered[row, last // 2] + ordered[row, np.maximum(sizes // 2, 0)]) / 2)

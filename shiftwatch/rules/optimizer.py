@@ -12,6 +12,7 @@ import numpy as np
 from shiftwatch import alpha
 from shiftwatch.detectors import Jump
 from shiftwatch.detectors.jump import Jumped, JumpState
+from shiftwatch.medians import medians
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch
@@ -454,8 +455,8 @@ def _course(evidence: Evidence, mine: np.ndarray, state: OptimizerState) -> _Cou
             lasting[t + 1] = lasting[t] + slow * (values - lasting[t])
         live = ~np.isfinite(rate) | (rate > 1e-3 * highest[1:])
         # Of one layer alone it explains nothing: that layer's group is another.
-        together = _typical((u / lasting[:-1])[:, main])
-    faster = np.clip(np.fmin(faster, together), 1.0, _FASTER)
+        together = medians((u / lasting[:-1])[:, main])
+    faster = np.clip(np.fmin(faster, np.nan_to_num(together, nan=1.0)), 1.0, _FASTER)
     rates = np.array([highest[-1], mean])
     return _Course(u, known, level, pace, live, faster, rates, most * fade, usual, lasting, seen)
 
@@ -472,15 +473,6 @@ def _faster(rates: np.ndarray, mean: float) -> tuple[np.ndarray, float]:
         else:
             mean = rate
     return faster, mean
-
-
-def _typical(values: np.ndarray) -> np.ndarray:
-    """Median of what is finite in each row: float64[rows], 1 where nothing is."""
-    known = np.isfinite(values)
-    found = np.ones(len(values))
-    some = known.any(1)
-    found[some] = np.nanmedian(np.where(known, values, np.nan)[some], axis=1)
-    return found
 
 
 def _in_a_row(

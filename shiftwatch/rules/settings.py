@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shiftwatch.medians import medians
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
@@ -100,7 +101,7 @@ class Settings:
             return Verdict(state, [], active)
         known = _Known(*state.known.tolist())
         others = np.full((batch.steps.size, 2), nan) if batch.settings is None else batch.settings
-        sizes = _medians(evidence.update[:, main])
+        sizes = medians(evidence.update[:, main])
         firings: list[Firing] = []
         for t in np.flatnonzero(batch.stepped & (batch.learning_rate > 0)).tolist():
             step, rate, size = int(batch.steps[t]), float(batch.learning_rate[t]), float(sizes[t])
@@ -132,7 +133,8 @@ class Settings:
         """What is known after one more step."""
         rises = isnan(known.peak) or rate > known.peak
         before, low = nan, 0.0
-        usual = np.fmin(known.rate, known.settled)  # after a leap it only comes back
+        # After a leap it only comes back.
+        usual = known.settled if known.settled < known.rate else known.rate
         if rate <= self.fall * usual:
             before, low = usual, known.low + 1
         elif rate <= self.fall * known.before:
@@ -144,8 +146,8 @@ class Settings:
             settled=known.peak if known.age >= _SETTLED else known.settled,
             before=before,
             low=low,
-            horizon=np.fmax(known.horizon, horizon),
-            decay=np.fmax(known.decay, decay),
+            horizon=_larger(known.horizon, horizon),
+            decay=_larger(known.decay, decay),
             until=known.until,
         )
 
@@ -179,13 +181,10 @@ class Settings:
         return None
 
 
+def _larger(a: float, b: float) -> float:
+    """The larger one, or the one that is known."""
+    return b if isnan(a) or b > a else a
+
+
 def _packed(known: _Known) -> np.ndarray:
     return np.array([getattr(known, f.name) for f in fields(known)], np.float64)
-
-
-def _medians(updates: np.ndarray) -> np.ndarray:
-    """Median of what is known in each row: float64[rows], NaN where nothing is."""
-    known = np.isfinite(updates).any(1)
-    found = np.full(len(updates), nan)
-    found[known] = np.nanmedian(updates[known], axis=1)
-    return found
