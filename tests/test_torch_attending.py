@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,14 @@ from shiftwatch.integrations.torch.attending import EVERY
 from shiftwatch.monitor import Monitor
 
 LENGTH, WIDTH = 12, 16
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled() -> None:
+    """Tests before these may have compiled something, and then nobody listens."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    if dynamo is not None:
+        dynamo.counters.clear()
 
 
 class Heads(nn.Module):
@@ -196,17 +206,18 @@ def test_an_error_of_the_listener_is_none_of_the_users_pass(
 
 def test_a_model_without_attention_is_left_alone_after_two_passes() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-    before = len(model._forward_hooks)
+    heard = list[int]()
+    model.register_forward_hook(lambda *_: heard.append(torch._C._len_torch_function_stack()))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with watch(model, optimizer=optimizer, run=False, strict=True) as monitor:
-        during = len(model._forward_hooks)
-        for _ in range(2 * EVERY):
+        hooks = len(model._forward_hooks)
+        for _ in range(4 * EVERY):
             model(torch.randn(2, 4)).sum().backward()
             optimizer.step()
             optimizer.zero_grad()
             monitor.step()
-        assert len(model._forward_hooks) == during - 1
-    assert len(model._forward_hooks) == before
+            assert len(model._forward_hooks) == hooks
+    assert np.flatnonzero(heard).tolist() == [1, EVERY + 1]
 
 
 def test_another_length_is_no_other_mask() -> None:

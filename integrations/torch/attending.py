@@ -90,16 +90,17 @@ class Attending:
         self._tries, self._step = 0, 0
         self._possible = bool(hooks) and not modules.scripted(root)
         self._leave: Any = None
-        if self._possible:
-            self._leave = root.register_forward_hook(self._ended, always_call=True)
         self.due = False
 
     def begin(self, generation: int) -> None:
         """A watched step begins, the so many-th."""
         self.due = self._possible and generation % EVERY == 1
 
-    def enter(self, step: int) -> None:
-        """The model's forward pass of a step begins, and it is due."""
+    def enter(self, root: nn.Module, step: int) -> None:
+        """The model's forward pass of a step begins, and it is due.
+
+        The hooks lie on the modules for this pass alone: what is compiled never sees them.
+        """
         self.due = False
         if self._mode is not None or _compiled():
             return
@@ -107,6 +108,7 @@ class Attending:
         self._met = []
         run: Run[Tensor] = Run(lambda layer, kind, logits: sharpness(logits))
         self._mode = Careful(run)
+        self._leave = root.register_forward_hook(self._ended, always_call=True)
         self._global = register_module_forward_hook(self._passed(run))
         self._mode.__enter__()
 
@@ -125,9 +127,8 @@ class Attending:
         """The pass has ended, however it did."""
         if self._mode is None:
             return
-        mode, self._mode = self._mode, None
-        mode.__exit__(None, None, None)
-        self._global.remove()
+        mode = self._mode
+        self._stop()
         met, self._met = self._met, []
         if mode.error is not None:
             self.close()
@@ -152,6 +153,13 @@ class Attending:
         )
         self._away.append((self._step, hooks, host, done))
 
+    def _stop(self) -> None:
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self._global.remove()
+            self._leave.remove()
+            self._mode = None
+
     def take(self) -> tuple[Attended, ...]:
         """What has come home: a reading of each layer that has an attention, or had one."""
         found: list[Attended] = []
@@ -170,12 +178,7 @@ class Attending:
     def close(self) -> None:
         """Listen no more. May be called twice."""
         self._possible = self.due = False
-        if self._leave is not None:
-            self._leave.remove()
-        if self._mode is not None:
-            self._mode.__exit__(None, None, None)
-            self._global.remove()
-            self._mode = None
+        self._stop()
         self._hooks, self._known, self._away, self._met = {}, {}, [], []
 
 

@@ -353,7 +353,7 @@ class InputHook(Hook):
         try:
             self._see(source, args, kwargs)
             if source.attending.due and source.training() and _transform() is None:
-                source.attending.enter(source.step)
+                source.attending.enter(module, source.step)
         except Exception as error:
             source.failed(INPUT, "input", error, self.dark)
         source.spent += clock() - began

@@ -183,7 +183,7 @@ class TorchSource:
         self._norms = Norms(self._hooks, self._shop.lanes)
         self.attending = Attending(
             self.root,
-            self._hooks if self.outputs else [],
+            self._hooks if self.outputs and not self.fused else [],
             self._shop.lanes,
             self._attending_failed,
         )
