@@ -245,7 +245,9 @@ def test_a_leap_of_momentum_is_known_at_its_very_step(optimizer: str, key: str, 
     assert "momentum averages over 1e+03 steps, ×100 as many as before" in alert.message
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.5, 0.9), (0.85, 0.95), (0.9, 0.98), (0.95, 0.99)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 0.9), (0.5, 0.9), (0.85, 0.95), (0.9, 0.98), (0.95, 0.99)]
+)
 def test_momentum_that_changes_within_what_is_usual_is_healthy(low: float, high: float) -> None:
     kind = (SGD, {"lr": 5e-3, "momentum": low})
     assert train(kind, before=told(60, "momentum", lambda value: high)).alerts == []
