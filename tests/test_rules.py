@@ -12,25 +12,32 @@ import pytest
 from shiftwatch import Alert, Monitor, Rule, Summary
 from shiftwatch.arrays import ArraySource
 from shiftwatch.records import INPUT, Event
-from shiftwatch.rules import DEFAULT, Evidence, Firing, Verdict
+from shiftwatch.rules import DEFAULT, Evidence, Fading, Firing, Optimizer, Settings, Shape, Verdict
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch
 
 Show = Callable[[Monitor, int, np.random.Generator], None]
+Told = tuple[float, float]  # steps that momentum averages, share that decay takes
 
 
 class Rated(ArraySource):
-    """Arrays, a learning rate and what the run does on purpose."""
+    """Arrays, a learning rate, other settings and what the run does on purpose."""
 
-    def __init__(self, rate: Callable[[int], float], events: tuple[Event, ...]) -> None:
+    def __init__(
+        self,
+        rate: Callable[[int], float],
+        events: tuple[Event, ...],
+        told: Callable[[int], Told] | None,
+    ) -> None:
         super().__init__()
-        self.rate, self.events = rate, events
+        self.rate, self.events, self.told = rate, events, told
 
     def take(self) -> Batch:
         batch = super().take()
         rates = np.array([self.rate(step) for step in batch.steps.tolist()])
         now = tuple(e for e in self.events if e.step in batch.steps)
-        return replace(batch, learning_rate=rates, events=now)
+        told = self.told and np.array([self.told(step) for step in batch.steps.tolist()])
+        return replace(batch, learning_rate=rates, events=now, settings=told)
 
 
 def watch(
@@ -40,13 +47,14 @@ def watch(
     loss: Callable[[int], float] | None = None,
     rate: Callable[[int], float] | None = None,
     events: tuple[Event, ...] = (),
+    told: Callable[[int], Told] | None = None,
     **options: Any,
 ) -> Monitor:
     """A monitor that was shown every step, and is closed."""
     random = np.random.default_rng(seed)
     with Monitor(**{"run": False, "strict": True, **options}) as monitor:
         if rate or events:
-            monitor._arrays = Rated(rate or (lambda step: np.nan), events)
+            monitor._arrays = Rated(rate or (lambda step: np.nan), events, told)
             monitor.attach(monitor._arrays)
         for step in range(steps):
             show(monitor, step, random)
@@ -389,6 +397,42 @@ def test_a_change_of_shape_alone_is_found(shape: tuple[int, int]) -> None:
     assert alert.value > alert.limit
 
 
+def mixed(share: Callable[[int], float], *rest: tuple[str, Callable[[int], float]]) -> Show:
+    """The input, and layers: a share of their values is one of two; mean and deviation stay."""
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        for name, of in ((INPUT, share), *rest):
+            two = random.choice([-1.0, 1.0], size=(32, 16))
+            values = np.where(random.random((32, 16)) < of(step), two, random.normal(size=(32, 16)))
+            monitor.observe(name, values)
+
+    return show
+
+
+def from_200(share: float) -> Callable[[int], float]:
+    return lambda step: share if step >= 200 else 0.0
+
+
+def shapes(show: Show) -> list[tuple[str, int]]:
+    return [(a.layer, a.step) for a in watch(show, 216, rules=[Shape()]).alerts]
+
+
+def test_the_input_may_change_its_shape_twice_as_much_as_a_layer() -> None:
+    """Curricula and augmentation do: js 0.23 passes, which is found in a layer, and 0.5 does not."""
+    some, all_of_them, none = from_200(0.7), from_200(1.0), from_200(0.0)
+    assert shapes(mixed(some)) == []
+    assert shapes(mixed(none, ("a", some))) == [("a", 200)]
+    assert shapes(mixed(all_of_them)) == [(INPUT, 200)]
+
+
+def test_the_input_explains_twice_its_change_of_shape_in_the_layers() -> None:
+    """js 0.17 there explains 0.3 in a layer, and not 0.5."""
+    little, some, all_of_them = from_200(0.6), from_200(0.8), from_200(1.0)
+    assert shapes(mixed(little, ("a", some))) == []
+    assert shapes(mixed(little, ("a", all_of_them))) == [("a", 200)]
+    assert shapes(mixed(from_200(0.0), ("a", some))) == [("a", 200)]
+
+
 # --- dead and saturated units ------------------------------------------------------------
 
 
@@ -653,6 +697,174 @@ def test_large_first_steps_of_one_layer_or_two_steps_are_healthy() -> None:
     """A layer born at zero moves far in relation to its size."""
     assert watch(trained(lambda step, i: 0.6 if step < 12 and i == 3 else 1e-3), 96).alerts == []
     assert watch(trained(lambda step, i: 0.6 if 0 < step < 3 else 1e-3), 96).alerts == []
+
+
+@pytest.mark.parametrize(
+    ("size", "steps", "alarms"), [(0.1, 12, 0), (0.1, 13, 1), (0.2, 3, 0), (0.2, 4, 1)]
+)
+def test_first_steps_half_as_large_must_be_many(size: float, steps: int, alarms: int) -> None:
+    """Four of more than 0.15, or 13 of more than half of it, within the first sixteen."""
+    show = trained(lambda step, i: size if 1 <= step <= steps else 1e-3)
+    found = watch(show, 96, rules=[Optimizer()]).alerts
+    assert [(a.kind, a.step) for a in found] == [("update", 1)] * alarms
+    assert [a.limit for a in found] == [0.15 if size == 0.2 else 0.075] * alarms
+
+
+@pytest.mark.parametrize(
+    ("faster", "larger", "alone", "alarms"),
+    [(1, 12, False, 1), (4, 12, False, 0), (4, 12, True, 1), (4, 48, False, 1), (20, 60, False, 1)],
+)
+def test_a_faster_rate_explains_larger_updates_of_all(
+    faster: float, larger: float, alone: bool, alarms: int
+) -> None:
+    """As much larger as it is faster, up to five times; and nothing that happens to one layer."""
+
+    def size(step: int, i: int) -> float:
+        return 0.01 * (larger if step >= 90 and (i == 1 or not alone) else 1)
+
+    monitor = watch(
+        trained(size),
+        100,
+        rate=lambda step: 0.1 * (faster if step >= 90 else 1),
+        rules=[Optimizer()],
+    )
+    assert [(a.kind, a.step) for a in monitor.alerts] == [("update", 90)] * alarms
+
+
+def test_a_rate_explains_updates_until_it_is_the_usual_one() -> None:
+    """It is compared with its mean over a hundred steps: 500 later it is no longer fast."""
+
+    def size(step: int, i: int) -> float:
+        return 0.004 * (4 if step >= 90 else 1) * (12 if step == 590 else 1)
+
+    def rate(step: int) -> float:
+        return 0.1 * (4 if step >= 90 else 1)
+
+    monitor = watch(trained(size), 600, rate=rate, rules=[Optimizer()])
+    assert [(a.kind, a.step) for a in monitor.alerts] == [("update", 590)]
+
+
+@pytest.mark.parametrize(("row", "alarms"), [((150, 151), 0), ((150, 151, 152), 1)])
+def test_updates_above_their_lasting_mean_count_three_in_a_row(
+    row: tuple[int, ...], alarms: int
+) -> None:
+    """After one of eight times the usual ×18 is neither ten times the largest nor a record."""
+
+    def size(step: int, i: int) -> float:
+        return 0.01 * (18 if step in row else 8 if step == 140 else 1) if i == 2 else 0.01
+
+    monitor = watch(trained(size), 170, rules=[Optimizer(octaves=9)])
+    assert [(a.layer, a.kind, a.step) for a in monitor.alerts] == [("fc2", "update", 152)] * alarms
+
+
+# --- settings ----------------------------------------------------------------------------
+
+
+def leapt(
+    told: Callable[[int], Told], rate: Callable[[int], float] = lambda step: 0.1
+) -> list[int]:
+    show = trained(lambda step, i: 0.01, layers=1)
+    return [a.step for a in watch(show, 120, rate=rate, told=told, rules=[Settings()]).alerts]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (10, 99, False), (12, 101, True), (13, 101, False), (1, 99, False), (1, 101, True),
+        (np.nan, 1000, False), (1000, 10, False),
+    ],
+)  # fmt: skip
+def test_momentum_is_told_from_a_hundred_steps_and_eight_times_as_many(
+    before: float, after: float, found: bool
+) -> None:
+    assert leapt(lambda step: (after if step >= 83 else before, 0.0)) == [83] * found
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (1e-4, 0.0024, False), (2e-4, 0.0026, True), (3e-4, 0.0026, False), (9e-3, 0.011, True),
+        (9e-3, 0.0099, False), (0.0, 0.0026, True), (0.0, 0.0024, False),
+    ],
+)  # fmt: skip
+def test_decay_is_told_from_a_hundredth_or_a_leap_to_a_quarter_of_it(
+    before: float, after: float, found: bool
+) -> None:
+    assert leapt(lambda step: (10.0, after if step >= 83 else before)) == [83] * found
+
+
+def test_settings_that_nobody_told_are_no_leap() -> None:
+    assert (
+        leapt(lambda step: (np.nan, np.nan), rate=lambda step: 0.1 if step < 83 else np.nan) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("factor", "found"), [(5.9, False), (6.1, True)]
+)  # fmt: skip
+@pytest.mark.parametrize("settled", [1.0, 3.0, 3.5])
+def test_a_leap_must_also_be_beyond_all_rates_so_far(
+    settled: float, factor: float, found: bool
+) -> None:
+    """×6 in a step, and ×1.8 what it was at most, which here was once three times as much."""
+
+    def rate(step: int) -> float:
+        return 0.1 * (settled if 30 <= step < 60 else factor if step >= 83 else 1.0)
+
+    assert leapt(lambda step: (10.0, 0.0), rate) == [83] * (found and factor >= 1.8 * settled)
+
+
+# --- fading ------------------------------------------------------------------------------
+
+
+def faded(
+    octaves: Callable[[int, int], float], loss: Callable[[int], float], rate: Callable[[int], float]
+) -> list[Alert]:
+    """Updates that many octaves below a hundredth, four layers."""
+    show = trained(lambda step, i: 0.01 * 2 ** -octaves(step, i))
+    return watch(show, 200, loss=loss, rate=rate, rules=[Fading()]).alerts
+
+
+def slope(step: int) -> float:
+    """Falls by one within ten steps from 100 on, over a hundred steps."""
+    return max(0, min(step, 200) - 100) / 10
+
+
+@pytest.mark.parametrize(
+    ("steep", "credit", "slower", "found"),
+    [
+        (0.9, 0.0, 0.0, False),  # 5.8 octaves within 64 steps
+        (1.0, 0.0, 0.0, True),
+        (1.3, 0.4, 0.0, False),  # the loss fell by 0.4 octaves where the updates did by 1.3
+        (2.6, 0.4, 0.0, True),
+        (1.0, -1.0, 0.0, True),  # a loss that rises explains nothing, nor adds to it
+        (0.9, -1.0, 0.0, False),
+        (2.6, 0.0, 2.6, False),  # the learning rate fell as much
+    ],
+)
+def test_updates_fade_where_neither_loss_nor_rate_did(
+    steep: float, credit: float, slower: float, found: bool
+) -> None:
+    alerts = faded(
+        lambda step, i: steep * slope(step),
+        loss=lambda step: 2 ** -(credit * slope(step)),
+        rate=lambda step: 0.1 * 2 ** -(slower * slope(step)),
+    )
+    assert [a.kind for a in alerts] == ["update"] * found
+
+
+@pytest.mark.parametrize(
+    ("steep", "all_of_them", "found"), [(2.0, 0.0, 1), (2.0, 0.6, 1), (1.5, 0.6, 0)]
+)
+def test_one_layer_fades_beyond_what_the_others_do(
+    steep: float, all_of_them: float, found: int
+) -> None:
+    alerts = faded(
+        lambda step, i: (steep if i == 2 else all_of_them) * slope(step),
+        loss=lambda step: 1.0,
+        rate=lambda step: 0.1,
+    )
+    assert [a.layer for a in alerts] == ["fc2"] * found
 
 
 # --- the loss ----------------------------------------------------------------------------

@@ -100,6 +100,47 @@ def test_a_layer_whose_size_a_norm_takes_away_is_healthy() -> None:
     assert train(model).alerts == []
 
 
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_layer_that_loses_what_enters_it_is_found(place: int) -> None:
+    """Its bias is as large as ever, and the same for all samples: it does not count."""
+    model = mlp()
+    with torch.no_grad():
+        model[place].weight.mul_(1e-3)  # type: ignore[operator]
+    alert = train(model).alerts[0]
+    assert (alert.layer, alert.kind, alert.step) == (str(place), "vanishing", 0)
+    assert alert.origin == str(place) and alert.detected <= 8
+    assert alert.value == pytest.approx(6e-4, rel=0.2) and alert.limit == 0.005
+    assert "makes the difference between samples ×0.000" in alert.message
+
+
+def test_a_signal_that_is_lost_before_a_norm_is_found() -> None:
+    """Unlike one that is enlarged, the norm does not bring it back."""
+    model = nn.Sequential(
+        nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4)
+    )  # fmt: skip
+    with torch.no_grad():
+        model[2].weight.mul_(1e-3)  # type: ignore[operator]
+    assert ("2", "vanishing", 0) in said(train(model).alerts)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_branches_and_heads_that_begin_at_zero_are_healthy(bias: float) -> None:
+    """Nothing at all passes, to rounding: that is no accident, whatever the bias."""
+    model = Gated()
+    for layer in (model.branch, model.head):
+        nn.init.zeros_(layer.weight)
+        nn.init.constant_(layer.bias, bias)
+    monitor = train(model, kind=torch.optim.AdamW, lr=1e-3)
+    assert [a for a in monitor.alerts if a.kind == "vanishing"] == []
+
+
+def test_a_head_that_begins_small_is_healthy() -> None:
+    model = mlp()
+    with torch.no_grad():
+        model[4].weight.mul_(0.02)  # type: ignore[operator]
+    assert train(model).alerts == []
+
+
 @pytest.mark.parametrize("scale", [0.1, 0.01, 0.001])
 def test_a_bias_beside_a_small_input_is_no_gain(scale: float) -> None:
     """Small inputs are no fault of the layer, which adds what its bias always adds."""
@@ -166,6 +207,10 @@ def test_a_learning_rate_that_leaves_nothing_of_the_weights_is_found() -> None:
     assert (alert.kind, alert.step) == ("update", 0) and alert.detected <= 16
 
 
-@pytest.mark.parametrize(("kind", "lr"), [(torch.optim.SGD, 0.1), (torch.optim.Adam, 3e-3)])
+@pytest.mark.parametrize(
+    ("kind", "lr"),
+    [(torch.optim.SGD, 0.1), (torch.optim.Adam, 3e-3), (torch.optim.RMSprop, 2e-3)],
+)
 def test_a_learning_rate_that_learns_is_healthy(kind: Any, lr: float) -> None:
+    """RMSprop takes its first steps ten times as large: it divides by a mean that begins at zero."""
     assert train(mlp(), lr=lr, kind=kind).alerts == []

@@ -181,3 +181,17 @@ def test_an_optimizer_with_a_closure_is_not_misread() -> None:
         optimizer.step(closure)
 
     assert told(train(turn)) == []
+
+
+@pytest.mark.parametrize("part", [0, 2])
+def test_gradients_that_no_optimizer_uses_may_pile(part: int) -> None:
+    """One layer learns alone; its optimizer clears no other's. Found to be called uncleared."""
+    net = model()
+    optimizer = torch.optim.SGD(net[part].parameters(), lr=0.02)
+    with watch(net, optimizer=optimizer, run=False, strict=True) as monitor:
+        for _ in range(40):
+            optimizer.zero_grad()
+            net(torch.randn(32, 20)).square().mean().backward()
+            optimizer.step()
+            monitor.step()
+    assert told(monitor) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -148,6 +149,44 @@ def test_a_layer_that_the_optimizer_lost_is_frozen() -> None:
     (alert,) = monitor.alerts
     assert (alert.kind, alert.layer, alert.step) == ("frozen", "2", 100)
     assert alert.detected <= 100 + 40
+
+
+def deep(layers: int = 5) -> nn.Sequential:
+    widths = [20, *[32] * (layers - 1), 4]
+    made = [m for a, b in pairwise(widths) for m in (nn.Linear(a, b), nn.ReLU())]
+    return nn.Sequential(*made[:-1])
+
+
+def without(left_out: set[int], late: bool = False) -> Monitor:
+    """The optimizer does not hold some of five layers; or is given them at step 60."""
+    model = deep()
+    parts = [[*layer.parameters()] for i, layer in enumerate(model) if i not in left_out]
+    optimizer = torch.optim.SGD([p for part in parts for p in part], lr=0.05)
+    rest = [p for i in left_out for p in model[i].parameters()]
+
+    def before(step: int) -> None:
+        if late and step == 60:
+            optimizer.add_param_group({"params": rest})
+
+    return train(model, 120, optimizer=optimizer, before=before)
+
+
+@pytest.mark.parametrize("place", [2, 4, 8])
+def test_a_layer_that_the_optimizer_never_held_is_frozen(place: int) -> None:
+    """One of five, behind others that learn."""
+    (alert,) = without({place}).alerts
+    assert (alert.kind, alert.origin, alert.step) == ("frozen", str(place), 0)
+    assert 23 <= alert.detected <= 32
+
+
+@pytest.mark.parametrize("left_out", [{0}, {0, 2}, {0, 2, 4, 6}, {4, 6}], ids=str)
+def test_layers_at_the_beginning_or_many_that_are_left_out_are_a_choice(left_out: set[int]) -> None:
+    """A backbone whose parameters still ask for gradients, or most of a net."""
+    assert without(left_out).alerts == []
+
+
+def test_a_head_that_learns_before_all_others_do_is_healthy() -> None:
+    assert without({0, 2, 4, 6}, late=True).alerts == []
 
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])

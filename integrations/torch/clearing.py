@@ -7,13 +7,11 @@ tensor after one forward pass and one version later was added to and never clear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from shiftwatch.integrations.torch.weights import Owned
+from torch.optim import Optimizer
 
 #: Optimizer steps in a row until it is no accident.
 ROW = 3
@@ -37,12 +35,12 @@ class Clearing:
         self._handle: Any = None  # of the hook that is there for one step
         self._fresh: Tensor | None = None
 
-    def before(self, owned: Sequence[Owned]) -> bool:
+    def before(self, optimizer: Optimizer) -> bool:
         """The optimizer is about to step: whether this is the step that makes it certain.
 
         Only where one pass was made: of several it is not known how many were sent back.
         """
-        parameter = _first(owned)
+        parameter = _first(optimizer)
         grad = None if parameter is None else parameter.grad
         fresh, self._fresh = self._fresh, None
         if self._handle is not None:
@@ -61,9 +59,9 @@ class Clearing:
             return False
         return True
 
-    def after(self, owned: Sequence[Owned]) -> None:
+    def after(self, optimizer: Optimizer) -> None:
         """The optimizer has stepped."""
-        parameter = _first(owned)
+        parameter = _first(optimizer)
         grad = None if parameter is None else parameter.grad
         self._kept = id(grad) if grad is not None else 0
         self._version = grad._version if grad is not None else 0
@@ -73,10 +71,13 @@ class Clearing:
         self._fresh = gradient.detach().clone()
 
 
-def _first(owned: Sequence[Owned]) -> Tensor | None:
-    """The first parameter that has a gradient; ``None`` where that is no plain tensor."""
-    for own in owned:
-        held = own.parameter
-        if held is not None and held.grad is not None:
-            return held if type(held.grad) is Tensor else None
+def _first(optimizer: Optimizer) -> Tensor | None:
+    """The first parameter that has a gradient; ``None`` where that is no plain tensor.
+
+    Of those that the optimizer moves: it does not clear the gradients of others, nor use them.
+    """
+    for group in optimizer.param_groups:
+        for held in group["params"]:
+            if held.grad is not None:
+                return held if type(held.grad) is Tensor else None
     return None

@@ -367,7 +367,7 @@ class TorchSource:
             if self._owned:
                 self._weights.begin()
             self.sweeper.before()
-            if self._clearing.before(self._owned):
+            if self._owned and self._clearing.before(optimizer):
                 self._tell("gradients", "the gradients of earlier steps are not cleared")
         except Exception as error:
             self._weights_failed(error)
@@ -381,7 +381,7 @@ class TorchSource:
         began = clock()
         try:
             self._did_step = not self._replayed
-            self._clearing.after(self._owned)
+            self._clearing.after(optimizer)
             if self._owned and self._did_step:
                 self._weights.stepped()
         except Exception as error:
