@@ -76,6 +76,7 @@ class ShiftWatch(Callback):
         reporters: callables of one report, beside the trainer's loggers.
         exact: layers whose outputs are counted in full, see ``watch``.
         probe: a batch of inputs that stays the same, see ``watch``.
+        replay: references to keep, so that incidents can be replayed, see ``watch``.
         ranks: ``"alone"`` to have the first of several processes watch its own share only.
         strict: re-raise errors inside shiftwatch instead of logging them.
         stop_on: end the training, in order, at the first alert of this severity or worse.
@@ -107,6 +108,7 @@ class ShiftWatch(Callback):
         reporters: Sequence[Callable[[Report], object]] = (),
         exact: Any = None,
         probe: Any = None,
+        replay: int | None = None,
         ranks: Literal["auto", "alone"] = "auto",
         strict: bool = False,
         stop_on: Literal["warning", "critical"] | None = None,
@@ -119,7 +121,7 @@ class ShiftWatch(Callback):
         options = {
             "layers": layers, "tensors": tensors, "every": every, "budget": budget,
             "reference": reference, "alpha": alpha, "rules": rules, "metrics": metrics, "exact": exact,
-            "probe": probe, "ranks": None if ranks == "auto" else ranks, "strict": strict,
+            "probe": probe, "replay": replay, "ranks": None if ranks == "auto" else ranks, "strict": strict,
         }  # fmt: skip
         self._options = {name: v for name, v in options.items() if v is not None}
         self._monitor: Monitor | None = None

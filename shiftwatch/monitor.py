@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from shiftwatch.records import (
     to_plain,
 )  # fmt: skip
 from shiftwatch.references import Reference, reference_of
+from shiftwatch.replaying import Replayed
 from shiftwatch.reporters import LoggingReporter, Reporter, deliver
 from shiftwatch.rules import Judge, budgeted
 from shiftwatch.run import Run
@@ -45,6 +46,12 @@ from shiftwatch.source import Batch, Source
 from shiftwatch.stages import finish
 
 _log = logging.getLogger("shiftwatch")
+
+#: Why there is nothing to replay.
+UNKEPT = (
+    "A replay needs references, and this monitor keeps none. Give watch(replay=4) on a PyTorch model; "
+    "of several ranks the first keeps them."
+)
 
 # Steps after a sign for which every step is judged at once.
 _HURRY = 3
@@ -302,6 +309,35 @@ class Monitor:
     def probes(self) -> list[Probed]:
         """What fixed inputs showed, where the adapter was given some; also after ``close()``."""
         return list(getattr(self._source, "probes", ()))
+
+    def replay(self, about: Alert | Incident | None = None) -> Replayed:
+        """Whether layers moved by themselves, or because what enters them did: exactly.
+
+        Where the adapter keeps references (``watch(replay=4)``), every new incident is replayed by
+        itself as it is raised, before it is reported.
+
+        Args:
+            about: an alert or an incident: what was found then, also after ``close()``. ``None``: what
+                has moved by now, since before the incident that is open, or since the newest reference.
+
+        Returns:
+            A frozen record; ``print`` shows it as a table, ``.origin`` names the layer.
+
+        Raises:
+            LookupError: where there is no reference from before it, or the model cannot be run again,
+                with the reason.
+            TypeError: where it is about something else.
+
+        Cost: two passes through the layers, with up to 32 samples.
+        """
+        if not isinstance(about, Alert | Incident | None):
+            raise TypeError(
+                f"replay() is about an alert, an incident, or None for now; got {type(about).__name__}."
+            )
+        replay = getattr(self._source, "replay", None)
+        if replay is None:
+            raise LookupError(UNKEPT)
+        return cast(Replayed, replay(about))
 
     @property
     def run(self) -> Path | None:
@@ -585,11 +621,20 @@ class Monitor:
         if judged.hurry and self._pace.gap < RING:
             self._hurry = max(self._hurry, 1)
         self._keeper.keep(judged.alerts, judged.incidents, events)
+        if judged.incidents:
+            self._inform(judged.incidents)
         self._keeper.window(judged.window)
         seen = judged.window
         told = seen.metrics, judged.alerts, judged.incidents
         self._tell(seen.first, seen.step, *told, losses=seen.losses)
         self._judging = self._judging or self._merging.alone()
+
+    def _inform(self, incidents: Sequence[Incident]) -> None:
+        """Have the source look into them, unless an exception ends the training."""
+        raised = getattr(self._source, "raised", None)
+        ends = sys.exc_info()[0] not in (None, StopIteration)  # which ends a judgement's stages
+        if raised is not None and self._exception is None and not ends:
+            raised(incidents)
 
     def _tell(
         self,

@@ -160,8 +160,9 @@ class Source(Protocol):
     ``end_step``: a loss that lies on a device, which comes with the batch. ``finish()``: all
     that was recorded must be in the next take, though the source may have to wait for it;
     without, a take may hold fewer steps than have ended: the earliest, or none. ``probes``: all
-    that fixed inputs showed so far. ``span``: steps
-    between two takes where each is preceded by ``finish``.
+    that fixed inputs showed so far. ``replay(about)``: see ``Monitor.replay``. ``raised(incidents)``:
+    these were judged, and are kept; they are reported next. ``span``: steps between two takes
+    where each is preceded by ``finish``.
     """
 
     def end_step(self, step: int) -> None:

@@ -102,10 +102,12 @@ class Prober:
     def before(self) -> None:
         """An optimizer is about to step, perhaps for the first time."""
         if not self.seen:
+            began = clock()
             self._show(self._source.monitor.steps)
+            self._source.spent += clock() - began
 
     def after(self, step: int) -> None:
-        """So many optimizer steps are done."""
+        """So many optimizer steps are done. Called within the monitor's, which takes the time."""
         if step >= self._due or not self.seen:
             self._show(step)
 
@@ -123,9 +125,8 @@ class Prober:
         source = self._source
         if self._closed or (self.seen and source.root.training != self._mode):
             return
-        began = clock()
         try:
-            reason = _unfit(source.root)
+            reason = unfit(source.root)
             if reason:
                 raise Unfit(reason)
             now = self._look()
@@ -147,7 +148,6 @@ class Prober:
         )
         self.seen.append(seen)
         self._fresh.append(seen)
-        source.spent += clock() - began
 
     def _look(self) -> dict[Site, Sample]:
         """One pass, every watched layer's output sampled."""
@@ -207,15 +207,15 @@ def _sampled(tensor: Tensor, axis: int | None) -> Tensor:
     return tensor.view(-1)[torch.from_numpy(index).to(tensor.device)].float()
 
 
-def _unfit(root: nn.Module) -> str:
+def unfit(root: nn.Module) -> str:
     """Why a pass of this process alone would harm the others; ``""`` where it would not."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return ""
     if torch.distributed.get_world_size() == 1:
         return ""
-    for part in root.modules():
-        kinds = {kind.__name__ for kind in type(part).__mro__}
-        if kinds & {"FullyShardedDataParallel", "FSDPModule", "SyncBatchNorm"}:
+    talkative = {"FullyShardedDataParallel", "FSDPModule", "SyncBatchNorm", "DTensor"}
+    for part in (*root.modules(), *root.parameters()):
+        if talkative & {kind.__name__ for kind in type(part).__mro__}:
             return (
                 f"{type(part).__name__} talks to the other processes in each pass, and they do not"
             )

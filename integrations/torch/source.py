@@ -34,13 +34,15 @@ from shiftwatch.integrations.torch.hooks import EveryHook, ForwardHook, InputHoo
 from shiftwatch.integrations.torch.modules import Watched
 from shiftwatch.integrations.torch.norms import Norms
 from shiftwatch.integrations.torch.probe import Probe, Prober
+from shiftwatch.integrations.torch.replay import Replayer
 from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
 from shiftwatch.integrations.torch.sweep import End, Sweeper
 from shiftwatch.integrations.torch.weights import Weights, owned
-from shiftwatch.monitor import Monitor
+from shiftwatch.monitor import UNKEPT, Monitor
 from shiftwatch.probing import Probed
-from shiftwatch.records import INPUT, TENSORS, Event, Layer, Site
+from shiftwatch.records import INPUT, TENSORS, Alert, Event, Incident, Layer, Site
+from shiftwatch.replaying import Replayed
 from shiftwatch.running import Running
 from shiftwatch.source import Batch, Group
 
@@ -79,6 +81,7 @@ class TorchSource:
         strict: whether an error in a hook is raised.
         exact: what is counted in full.
         probe: inputs to show again and again.
+        replay: references to keep, for replays.
 
     Attributes:
         armed: whether the present step is watched; hooks look at nothing else where not.
@@ -93,7 +96,7 @@ class TorchSource:
         self, model: nn.Module, monitor: Monitor, optimizer: list[Optimizer],
         found: list[Watched], tensors: Iterable[str] = TENSORS, *,
         whole: bool = True, strict: bool = False, exact: Exact | None = None,
-        probe: Probe | None = None,
+        probe: Probe | None = None, replay: int = 0,
     ) -> None:  # fmt: skip
         self.root, self._model = modules.unwrap(model), model
         self.monitor, self.strict = monitor, strict
@@ -188,6 +191,8 @@ class TorchSource:
             self._attending_failed,
         )
         self._prober = None if probe is None else Prober(self, self._hooks, probe)
+        self._replayer = Replayer(self, self._hooks, replay) if replay else None
+        self._guests = tuple(g for g in (self._prober, self._replayer) if g is not None)
         self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
 
     def hook(self) -> None:
@@ -218,6 +223,13 @@ class TorchSource:
         if not modules.scripted(self.root):
             entry = self.root.register_forward_pre_hook(self._input, with_kwargs=True)
             self._handles += [entry, self.root.register_forward_hook(End(self))]
+        if self._replayer is not None and not modules.scripted(self._model):
+            # Before the user's hooks, which run again in a replay; those of a wrapper do not.
+            first = self._model is self.root
+            handle = self._model.register_forward_pre_hook(
+                self._replayer.entered, prepend=first, with_kwargs=True
+            )
+            self._handles.append(handle)
         self._handles.append(Steps(self))
 
     def _detach(self) -> None:
@@ -497,8 +509,8 @@ class TorchSource:
                 if due:
                     self._settle()
             self._next_generation()
-            if self._prober is not None:
-                self._prober.after(step + 1)
+            for guest in self._guests:
+                guest.after(step + 1)
         self._last_step = step
         self._did_step = False
         self._settings = UNKNOWN
@@ -700,6 +712,17 @@ class TorchSource:
         """What the probe saw, see :class:`shiftwatch.probing.Probed`."""
         return [] if self._prober is None else list(self._prober.seen)
 
+    def replay(self, about: Alert | Incident | None) -> Replayed:
+        """What moved by itself, see :meth:`shiftwatch.Monitor.replay`."""
+        if self._replayer is None:
+            raise LookupError(UNKEPT)
+        return self._replayer.replay(about, max(self._last_step + 1, self.monitor.steps))
+
+    def raised(self, incidents: Sequence[Incident]) -> None:
+        """Incidents that were just raised, or of which more is known."""
+        if self._replayer is not None:
+            self._replayer.raised(incidents, self._last_step + 1)
+
     def seconds(self) -> float:
         """Time spent in hooks since the last call, in seconds; the monitor's calls not counted."""
         spent, self.spent = self.spent, 0
@@ -712,8 +735,8 @@ class TorchSource:
         self.counters.close()
         self._norms.close()
         self.attending.close()
-        if self._prober is not None:
-            self._prober.close()
+        for guest in self._guests:
+            guest.close()
         self._detach()
         # The monitor may live on to be read; a hook on a graph that still waits does nothing.
         self.root = self._model = nn.Identity()

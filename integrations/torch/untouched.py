@@ -74,6 +74,23 @@ def call(model: nn.Module, batch: Any) -> Any:
     return model(*given) if isinstance(given, (tuple, list)) else model(given)
 
 
+#: Generators that a module may hold as an attribute.
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+
+
+def generators(model: nn.Module) -> list[Any]:
+    """The generators that its modules hold, each once; :func:`untouched` puts them back.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        >>> model[1].dice = torch.Generator()
+        >>> generators(model) == [model[1].dice]
+        True
+    """
+    held = (v for part in model.modules() for v in part.__dict__.values())
+    return list({id(v): v for v in held if isinstance(v, _GENERATORS)}.values())
+
+
 @contextmanager
 def _blind() -> Iterator[None]:
     """No monitor samples what runs within it."""
@@ -170,6 +187,8 @@ def _inside(own: Mapping[str, Any]) -> list[tuple[Any, Any]]:
             found.append((value, value.get_state()))
         elif isinstance(value, np.random.Generator):
             found.append((value, value.bit_generator.state))
+        elif isinstance(value, np.random.RandomState):
+            found.append((value, value.get_state()))
         elif isinstance(value, random.Random):
             found.append((value, value.getstate()))
     return found
@@ -194,6 +213,8 @@ def _put_back(now: Any, before: Any) -> None:
         now.set_state(before)
     elif isinstance(now, np.random.Generator):
         now.bit_generator.state = before
+    elif isinstance(now, np.random.RandomState):
+        now.set_state(before)
     else:
         now.setstate(before)
 

@@ -16,6 +16,7 @@ from shiftwatch.integrations.torch.census import Exact, wanted
 from shiftwatch.integrations.torch.modules import Layers
 from shiftwatch.integrations.torch.probe import wanted as probe_wanted
 from shiftwatch.integrations.torch.ranks import ranks as other_ranks
+from shiftwatch.integrations.torch.replay import wanted as replay_wanted
 from shiftwatch.integrations.torch.source import TorchSource
 from shiftwatch.monitor import Monitor
 from shiftwatch.records import TENSORS, Report
@@ -37,6 +38,7 @@ def watch(
     reporters: Sequence[Callable[[Report], Any]] = (),
     exact: Exact | Layers = None,
     probe: Any = None,
+    replay: int | None = None,
     ranks: Literal["auto", "alone"] = "auto",
     strict: bool = False,
 ) -> Monitor:
@@ -70,6 +72,8 @@ def watch(
         probe: inputs that stay the same, on which every layer's output is measured as the weights
             learn: what the model is called with (a tensor, a tuple of arguments, a mapping), or
             a :class:`Probe` with ``every=``. See below, and ``docs/ics.md``.
+        replay: how many references to keep, such as 4, so that an incident can be split into what a
+            layer did itself and what it inherited; ``None`` for none. See below, and ``docs/alarms.md``.
         ranks: of a training in several processes, ``"auto"`` merges what all of them see, where
             all call ``watch`` before the first step; ``"alone"`` watches this one's share of each
             batch. See below.
@@ -127,6 +131,15 @@ def watch(
     ``probe_wasserstein``, ``probe_kl`` and others at the windows in which they were taken. Nothing is
     judged by them. Of several ranks the first is asked. The user's own hooks run in such a pass.
 
+    With ``replay=4`` the first 32 samples of a batch are kept four times over, with what entered and left
+    each layer when the model was shown them once more, after the first steps and then at every
+    16th (every 64th in the end). When an incident is raised they are run again, once through the whole model and
+    once layer by layer: what a layer puts out now for what entered it then is its own change, the rest of
+    its change it inherited. ``monitor.replay(incident)`` is that record, ``print(monitor.replay())``
+    what has moved by now. Layers whose arguments cannot be kept are named in it. At most 64 MB for each
+    reference, on the model's device. Training is the same to the last bit; a model whose forward writes
+    into weights or tensors that are no buffers is refused before it does, and an event says why.
+
     Not seen: functional operations (they show in the next layer's input), layers inside of
     TorchScript, and branches, loops and function transforms inside of compiled code. Under
     ``torch.amp.GradScaler``, gradients are recorded without its scale. What is seen in which
@@ -161,7 +174,7 @@ def watch(
     chosen = modules.choose(found, layers)
     if ranks not in ("auto", "alone"):
         raise ValueError(f"ranks must be 'auto' or 'alone'; got {ranks!r}.")
-    shown = probe_wanted(probe)
+    shown, references = probe_wanted(probe), replay_wanted(replay)
     others = other_ranks(model, [w.name for w in chosen], ranks)
     monitor = Monitor(
         run,
@@ -185,6 +198,7 @@ def watch(
         source = TorchSource(
             model, monitor, optimizers, chosen, kinds, whole=layers is None, strict=strict,
             exact=wanted(exact), probe=shown if others is None or others.rank == 0 else None,
+            replay=references if others is None or others.rank == 0 else 0,
         )  # fmt: skip
         source.hook()
         monitor.attach(source)
