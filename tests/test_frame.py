@@ -64,7 +64,7 @@ def assert_close(a: Any, b: Any, rtol: float = 1e-4) -> None:
 
 def test_groups_measured_together_are_as_each_alone() -> None:
     groups = network()
-    course, summary, activity = frame(batch(*groups), 10)
+    course, summary, activity, _ = frame(batch(*groups), 10)
     for g in groups:
         alone, rows = measure(Block(g.values, g.steps >= 0, g.flat))
         mine = summary[g.sites]
@@ -89,12 +89,12 @@ def test_groups_measured_together_are_as_each_alone() -> None:
 
 
 def test_a_column_that_no_group_has_is_empty() -> None:
-    course, summary, _ = frame(batch(*network()), 10)
+    course, summary, *_ = frame(batch(*network()), 10)
     assert summary.count[9] == 0 and np.isnan(summary.mean[9]) and np.isnan(course.std[:, 9]).all()
 
 
 def test_nothing_recorded_is_nothing_measured() -> None:
-    course, summary, activity = frame(batch(), 3)
+    course, summary, activity, _ = frame(batch(), 3)
     assert summary.shape == (3,) and not summary.count.any() and not activity.sites.size
     assert not course.count.any() and np.isnan(course.mean).all()
 
@@ -105,8 +105,8 @@ def slow(sites: int) -> Wanted:
 
 def test_of_slow_sites_the_newest_row_is_the_window_and_every_row_has_its_size() -> None:
     g = group([0, 1], (8, 4, 16))
-    course, summary, _ = frame(batch(g), 2, wanted=slow(2))
-    whole, _, _ = frame(batch(g), 2)
+    course, summary, *_ = frame(batch(g), 2, wanted=slow(2))
+    whole, *_ = frame(batch(g), 2)
     newest, _ = measure(Block(g.values[-1:], np.ones((1, 2), bool)))
     for name in ("tallies", "histogram", "moments"):
         assert_close(getattr(summary, name), getattr(newest, name))
@@ -121,7 +121,7 @@ def test_slow_sites_of_any_size_are_measured_right(scale: float) -> None:
     """Squares leave the range of float32; an update that is tiny must not read as none."""
     g = group([0], (8, 4, 16))
     g = group([0], (8, 4, 16), values=g.values * np.float32(scale))
-    course, _, _ = frame(batch(g), 1, wanted=slow(1))
+    course, *_ = frame(batch(g), 1, wanted=slow(1))
     want = np.sqrt((g.values.astype(np.float64) ** 2).mean((2, 3)))
     np.testing.assert_allclose(course.rms, want, rtol=1e-4)
 
@@ -129,7 +129,7 @@ def test_slow_sites_of_any_size_are_measured_right(scale: float) -> None:
 def test_a_value_that_is_not_finite_in_any_row_of_a_slow_site_is_counted() -> None:
     g = group([0, 1], (8, 4, 16))
     g.values[2, 1, 0, 0] = np.nan
-    course, summary, _ = frame(batch(g), 2, wanted=slow(2))
+    course, summary, *_ = frame(batch(g), 2, wanted=slow(2))
     assert course.nonfinite[:, 1].tolist() == [0, 0, 1, 0, 0, 0, 0, 0]
     assert summary.tallies.nan.tolist() == [0, 1]
 

@@ -27,6 +27,8 @@ from shiftwatch.integrations.torch.lanes import Lanes
 EVERY = 32
 #: Samples and heads that are looked at.
 ROWS = 8
+# How many frames away the one of torch.compile may be.
+_DEEP = 16
 # Passes without an attention after which none is expected.
 _TRIED = 2
 
@@ -102,7 +104,7 @@ class Attending:
         The hooks lie on the modules for this pass alone: what is compiled never sees them.
         """
         self.due = False
-        if self._mode is not None or _compiled():
+        if self._mode is not None or _compiled(root):
             return
         self._tries, self._step = self._tries + 1, step
         self._met = []
@@ -215,7 +217,22 @@ def _column(hook: ForwardHook) -> int:
     return next((tap.column for tap in taps if tap is not None), -1)
 
 
-def _compiled() -> bool:
-    """Whether anything was compiled in this process: a mode would have it compiled once more."""
+def _compiled(root: nn.Module) -> bool:
+    """Whether a mode might be traced, or have something compiled once more."""
     dynamo = sys.modules.get("torch._dynamo.utils")
-    return bool(dynamo is not None and dynamo.counters["frames"]["total"])
+    if dynamo is None:
+        return False
+    some = any(dynamo.counters[key] for key in ("frames", "stats"))
+    return some or modules.compiled(root) or _called_to_compile()
+
+
+def _called_to_compile() -> bool:
+    """Whether ``torch.compile`` made the call that is under way: its own frame tells."""
+    frame: Any = sys._getframe(3)
+    for _ in range(_DEEP):
+        if frame is None:
+            break
+        if frame.f_globals.get("__name__") == "torch._dynamo.eval_frame":
+            return True
+        frame = frame.f_back
+    return False

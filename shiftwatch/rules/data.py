@@ -2,8 +2,9 @@
 
 A mean and a standard deviation of all values are blind to pixels in another order, to batches of a
 single class and to samples that come again and again. So the mean of each unit of the input is
-compared with its own past, all of them together: the squared distances add up to a share of
-the variance that lies within units, which is 1/n for batches of n from one and the same source.
+compared with its own past, all of them together: the squared distances, beyond what all units moved
+alike, add up to a share of the variance that lies within units, which is 1/n for batches of n
+from one and the same source.
 And samples are counted that are different from each other.
 """
 
@@ -95,11 +96,13 @@ class Data:
         firings: list[Firing] = []
         for i, step in enumerate(seen.steps.tolist()):
             now, spread = np.nan_to_num(seen.mean[i]), np.nan_to_num(seen.variance[i])
+            units = np.isfinite(seen.mean[i])
             positions = int(seen.positions[i])
             until[until <= step] = -1
             if held.get(step, False):
                 n, row[:] = min(n, 1), 0
-            far = float(((now - mean) ** 2).sum() / max(float(within.sum()), 1e-30)) if n else 0.0
+            moved = (now - mean)[units]  # all alike: that is the response's to tell
+            far = float(units.sum() * moved.var() / max(float(within.sum()), 1e-30)) if n else 0.0
             due = n >= self.burn_in
             limit = max(self.distance, self.times * usual / positions)
             # Of a short batch some are looked at twice.

@@ -365,7 +365,7 @@ class Optimizer:
         order = evidence.sites.order[mine]
         behind = order > order[moved & updates].min(initial=np.iinfo(np.int64).max)
         few = never.sum() <= _FEW * updates.sum()
-        due &= moved | whole | (behind & few)
+        due &= moved | whole | (behind & few & evidence.sites.main[mine])  # a norm stills biases
         if not due.any():
             return []
         found = []

@@ -19,8 +19,10 @@ from shiftwatch.medians import medians
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
-# Steps without a new highest rate after which it is one to compare with.
+# Steps without a new highest rate after which it is one to compare with, …
 _SETTLED = 16
+# … if they move the median weight by this share of its size; 1e-3 is usual.
+_FELT = 1e-4
 
 
 class SettingsState(NamedTuple):
@@ -106,7 +108,7 @@ class Settings:
         for t in np.flatnonzero(batch.stepped & (batch.learning_rate > 0)).tolist():
             step, rate, size = int(batch.steps[t]), float(batch.learning_rate[t]), float(sizes[t])
             horizon, decay = others[t].tolist()
-            after = self._followed(known, rate, horizon, decay)
+            after = self._followed(known, rate, size, horizon, decay)
             found = step >= known.until and self._judged(known, after, size, horizon, decay)
             if found:
                 kind, text = found
@@ -129,20 +131,21 @@ class Settings:
         active[:1] = bool(firings) or int(batch.steps[-1]) < known.until
         return Verdict(SettingsState(_packed(known)), firings, active)
 
-    def _followed(self, known: _Known, rate: float, horizon: float, decay: float) -> _Known:
+    def _followed(
+        self, known: _Known, rate: float, size: float, horizon: float, decay: float
+    ) -> _Known:
         """What is known after one more step."""
         rises = isnan(known.peak) or rate > known.peak
         before, low = nan, 0.0
-        # After a leap it only comes back.
-        usual = known.settled if known.settled < known.rate else known.rate
-        if rate <= self.fall * usual:
-            before, low = usual, known.low + 1
+        # Of a rate that was never held: after a leap it only comes back.
+        if rate <= self.fall * known.rate and known.age >= _SETTLED:
+            before, low = known.rate, 1.0
         elif rate <= self.fall * known.before:
             before, low = known.before, known.low + 1
         return _Known(
             rate=rate,
             peak=rate if rises else known.peak,
-            age=0 if rises else known.age + 1,
+            age=0 if rises else known.age + (size >= _FELT),
             settled=known.peak if known.age >= _SETTLED else known.settled,
             before=before,
             low=low,
