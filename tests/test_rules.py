@@ -567,8 +567,15 @@ def test_a_weight_that_stops_moving_is_found() -> None:
     assert monitor.alerts[0].step == 64
 
 
-def test_a_weight_that_never_moved_is_a_choice() -> None:
-    assert watch(trained(lambda step, i: 0.0 if i == 1 else 1e-3), 128).alerts == []
+@pytest.mark.parametrize("still", [{0}, {1, 2}])
+def test_the_first_weights_or_many_that_never_moved_are_a_choice(still: set[int]) -> None:
+    """A trunk that is not handed to the optimizer, or all but adapters."""
+    assert watch(trained(lambda step, i: 0.0 if i in still else 1e-3), 128).alerts == []
+
+
+def test_a_single_weight_behind_others_that_never_moved_was_forgotten() -> None:
+    (alert,) = watch(trained(lambda step, i: 0.0 if i == 1 else 1e-3), 128).alerts
+    assert (alert.kind, alert.layer) == ("frozen", "fc1")
 
 
 def test_a_model_that_never_moves_is_found() -> None:
@@ -672,17 +679,20 @@ def test_updates_of_all_layers_that_fall_at_the_same_rate_are_found() -> None:
     monitor = watch(trained(lambda step, i: 1e-7 if step >= 80 else 1e-3), rate=lambda step: 0.1)
     assert {a.kind for a in monitor.alerts} == {"update"}
     (first, *_) = monitor.alerts
-    assert (first.step, first.severity) == (80, "warning")
-    assert "updates fell to 1/" in first.message
+    assert first.severity == "warning" and "updates f" in first.message and first.detected < 100
 
 
-def test_updates_that_fall_with_the_rate_or_in_one_layer_are_healthy() -> None:
+def test_updates_that_fall_with_the_rate_are_healthy() -> None:
     def rate(step: int) -> float:
-        return 1e-5 if step >= 80 else 1e-1
+        return 1e-3 if step >= 80 else 1e-1
 
     assert watch(trained(lambda step, i: rate(step) / 100), rate=rate).alerts == []
+
+
+def test_updates_of_one_layer_that_fade_while_the_others_go_on_are_laid_there() -> None:
     alone = trained(lambda step, i: 1e-6 if step >= 80 and i == 1 else 1e-3)
-    assert watch(alone, rate=lambda step: 0.1).alerts == []
+    (alert,) = watch(alone, rate=lambda step: 0.1).alerts
+    assert (alert.kind, alert.layer) == ("update", "fc1") and 80 <= alert.detected < 112
 
 
 def test_first_steps_that_leave_nothing_of_the_weights_are_found() -> None:

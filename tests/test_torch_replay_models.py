@@ -343,6 +343,7 @@ def test_a_run_that_goes_on_keeps_references_anew_and_says_so() -> None:
     assert later.replay().step == 100
     with pytest.raises(LookupError, match=f"from before step {incident.step}; the oldest was kept"):
         later.replay(later.incidents[0])
+    later.close()
 
 
 def test_a_copy_of_a_model_keeps_no_references() -> None:

@@ -97,9 +97,10 @@ class Fading:
 
 
 def _levels(evidence: Evidence, mine: np.ndarray) -> np.ndarray:
-    """log2(update / learning rate) of each step: float64[T, sites]; NaN where nothing moved."""
+    """log2(update / learning rate) of each step: float64[T, sites]; NaN where nothing moved, or the
+    learning rate is not known: a schedule would look the same.
+    """
     rate = evidence.batch.learning_rate
-    rate = np.where(np.isfinite(rate), rate, 1.0)
     moved = np.where(evidence.batch.stepped & (rate > 0), rate, np.nan)
     return _logs(evidence.update[:, mine] / moved[:, None])
 
