@@ -71,7 +71,7 @@ def look(
     steps = batch.steps
     line = np.concatenate([state.losses, losses])
     surprise = _above(line, steps.size)
-    main = np.flatnonzero(sites.mask("update", train=True) & sites.main)
+    main = sites.learning
     moved = np.count_nonzero(update[:, main] > 0, axis=1).astype(np.float64)
     counts = np.concatenate([state.learning, np.where(batch.stepped & (moved > 0), moved, np.nan)])
     begins = {e.step for e in batch.events if e.kind in KINDS}

@@ -117,6 +117,11 @@ class Sites:
         return np.array([not s.part or s.part.startswith("weight") for s in self.all], bool)
 
     @cached_property
+    def learning(self) -> np.ndarray:
+        """Columns of the updates, in training, that carry a layer: int64[any], ascending."""
+        return np.flatnonzero(self.mask("update", train=True) & self.main)
+
+    @cached_property
     def entering(self) -> int:
         """Column of the model's input in training, the first where it has several; -1 for none."""
         columns = self.columns("input", train=True).tolist()

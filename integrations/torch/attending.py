@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from shiftwatch.attended import Attended
 from shiftwatch.integrations.torch import modules, slab
-from shiftwatch.integrations.torch.attention import MASKED, Listening, Logits, Run
+from shiftwatch.integrations.torch.attention import Listening, Logits, Run, weighed
 from shiftwatch.integrations.torch.hooks import ForwardHook
 from shiftwatch.integrations.torch.lanes import Lanes
 
@@ -199,11 +199,7 @@ def sharpness(logits: Logits) -> Tensor:
     chosen = range(0, rows, max(1, rows // ROWS))
     with torch.no_grad():
         x = torch.cat([logits.part(i, i + 1) for i in list(chosen)[:ROWS]]).detach().float()
-        open_ = x > MASKED
-        number = open_.sum(-1)
-        x = x.masked_fill(~open_, -1e30)
-        log = x - x.logsumexp(-1, keepdim=True)
-        entropy = -(log.exp() * log.masked_fill(~open_, 0.0)).sum(-1)
+        _, number, entropy = weighed(x)
         choosing = number > 1
         share = torch.where(choosing, entropy / number.clamp(min=2).log(), 0.0).sum()
         seeing = number > 0

@@ -236,6 +236,22 @@ class Logits:
     part: Callable[[int, int], Tensor]
 
 
+def weighed(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the softmax of logits makes of each query's keys. Waits for no device.
+
+    Args:
+        logits: float[…, keys].
+
+    Returns:
+        bool[…, keys], which keys are not masked; int64[…], how many; float[…], entropy of the
+        weights in nats, 0 for a query that may look at none.
+    """
+    open_ = logits > MASKED
+    x = logits.masked_fill(~open_, -1e30)
+    log = x - x.logsumexp(-1, keepdim=True)
+    return open_, open_.sum(-1), -(log.exp() * log.masked_fill(~open_, 0.0)).sum(-1)
+
+
 def measured(layer: str, kind: str, logits: Logits) -> AttentionCall:
     """Readings of one attention.
 
@@ -254,17 +270,13 @@ def measured(layer: str, kind: str, logits: Logits) -> AttentionCall:
     largest = -math.inf
     for low in range(0, rows, step):
         x = logits.part(low, min(low + step, rows)).float()
-        open_ = x > MASKED
-        number = open_.sum(-1)
-        x = x.masked_fill(~open_, -torch.inf)
-        log = x - x.logsumexp(-1, keepdim=True)
-        entropy = -(log.exp() * log.masked_fill(~open_, 0.0)).sum(-1)
+        open_, number, entropy = weighed(x)
         seeing, choosing = number > 0, number > 1
         share = entropy[choosing] / number[choosing].log()
         padded = (~open_.any(-2)).sum()
         found = [entropy[seeing].sum(), seeing.sum(), share.sum(), choosing.sum(), padded]
         totals += torch.stack([f.double().cpu() for f in found])
-        largest = max(largest, float(x.max()))
+        largest = max(largest, float(x.masked_fill(~open_, -torch.inf).max()))
     entropy_, seen, share_, chose, padded_ = totals.tolist()
     return AttentionCall(
         layer, kind, queries, keys,

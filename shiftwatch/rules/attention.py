@@ -82,17 +82,15 @@ class Attention:
             return Verdict(state, [], np.zeros(mine.size, bool))
         state = AttentionState(*(field.copy() for field in state))
         state.until[state.until <= last] = -1
-        held = dict(
-            zip(evidence.frame.steps.tolist(), evidence.held.tolist(), strict=True)
-        )  # other lengths, other masks
         firings = []
         for reading in readings:
             place = int(np.searchsorted(mine, reading.column))
             found = self._judged(state, place, reading)
-            if found and not held.get(reading.step, False) and state.until[place] < 0:
+            excused = reading.step in evidence.excused  # other lengths, other masks
+            if found and not excused and state.until[place] < 0:
                 firings.append(found)
                 state.until[place] = reading.step + self.memory
-            _learn(state, place, reading, anew=held.get(reading.step, False) or bool(found))
+            _learn(state, place, reading, anew=excused or bool(found))
         return Verdict(state, firings, state.until >= 0)
 
     def _judged(self, state: AttentionState, place: int, now: Attended) -> Firing | None:

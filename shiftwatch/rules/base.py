@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -54,6 +55,11 @@ class Evidence:
     held: np.ndarray
     surprise: np.ndarray
     entered: Contents
+
+    @cached_property
+    def excused(self) -> frozenset[int]:
+        """Steps at which shifts are no news: those that are ``held``."""
+        return frozenset(self.frame.steps[self.held].tolist())
 
 
 class Firing(NamedTuple):

@@ -4,8 +4,7 @@ A mean and a standard deviation of all values are blind to pixels in another ord
 single class and to samples that come again and again. So the mean of each unit of the input is
 compared with its own past, all of them together: the squared distances, beyond what all units moved
 alike, add up to a share of the variance that lies within units, which is 1/n for batches of n
-from one and the same source.
-And samples are counted that are different from each other.
+from one and the same source. And samples are counted that are different from each other.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ _MOVED, _REPEATED = range(2)
 class DataState(NamedTuple):
     """Attributes: n: int64[1], calls seen; mean, within: float64[UNITS], lasting mean and variance
     of each unit; usual: float64[1], lasting distance times positions; distinct: float64[1], lasting
-    share of positions that differ; size: float64[1], lasting batch size; row: int64[2], calls in a row; since: int64[2], step of the
-    first of them; until: int64[2], -1 where nothing was said.
+    share of positions that differ; size: float64[1], lasting batch size; row: int64[2], calls in a
+    row; since: int64[2], step of the first of them; until: int64[2], -1 where nothing was said.
     """
 
     n: np.ndarray
@@ -90,16 +89,15 @@ class Data:
         n, usual, distinct = int(state.n[0]), float(state.usual[0]), float(state.distinct[0])
         mean, within = state.mean, state.within
         row, since, until = state.row.copy(), state.since.copy(), state.until.copy()
-        steps, size = evidence.frame.steps.tolist(), float(state.size[0])
-        held = dict(zip(steps, evidence.held.tolist(), strict=True))
-        batch = dict(zip(steps, evidence.batch.batch_size.tolist(), strict=True))
+        size, sizes = float(state.size[0]), evidence.batch.batch_size.tolist()
+        batch = dict(zip(evidence.frame.steps.tolist(), sizes, strict=True))
         firings: list[Firing] = []
         for i, step in enumerate(seen.steps.tolist()):
             now, spread = np.nan_to_num(seen.mean[i]), np.nan_to_num(seen.variance[i])
             units = np.isfinite(seen.mean[i])
             positions = int(seen.positions[i])
             until[until <= step] = -1
-            if held.get(step, False):
+            if step in evidence.excused:
                 n, row[:] = min(n, 1), 0
             moved = (now - mean)[units]  # all alike: that is the response's to tell
             far = float(units.sum() * moved.var() / max(float(within.sum()), 1e-30)) if n else 0.0
@@ -141,32 +139,18 @@ class Data:
 
 
 def _moved(column: int, step: int, far: float, limit: float) -> Firing:
-    return Firing(
-        step=step,
-        column=column,
-        kind="distribution_shift",
-        severity="warning",
-        metric="unit_shift",
-        value=far,
-        limit=limit,
-        text=f"the means of its units moved, by {far:.2g} of the variance within units: other "
-        "content, whatever the distribution of all values says",
-        score=far / limit,
-        origin=INPUT,
-    )
+    text = f"the means of its units moved, by {far:.2g} of the variance within units: other "
+    text += "content, whatever the distribution of all values says"
+    return _firing(column, step, "distribution_shift", "unit_shift", far, limit, text, far / limit)
 
 
 def _repeated(column: int, step: int, share: float, limit: float) -> Firing:
-    return Firing(
-        step=step,
-        column=column,
-        kind="collapse",
-        severity="warning",
-        metric="distinct",
-        value=share,
-        limit=limit,
-        text=f"only {share:.0%} of what is in a batch differs from the rest: the same samples again "
-        "and again",
-        score=limit / max(share, 1e-9),
-        origin=INPUT,
-    )
+    text = f"only {share:.0%} of what is in a batch differs from the rest: the same samples again "
+    score = limit / max(share, 1e-9)
+    return _firing(column, step, "collapse", "distinct", share, limit, text + "and again", score)
+
+
+def _firing(
+    column: int, step: int, kind: str, metric: str, value: float, limit: float, text: str, score: float
+) -> Firing:  # fmt: skip
+    return Firing(step, column, kind, "warning", metric, value, limit, text, score, origin=INPUT)

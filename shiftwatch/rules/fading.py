@@ -86,7 +86,7 @@ class Fading:
             column = int(np.where(due, fall, -np.inf).argmax())
             until[:] = last + self.memory
             firings = [
-                _firing(int(mine[column]), last, float(fall[column]), level[column], together)
+                self._firing(int(mine[column]), last, float(fall[column]), level[column], together)
             ]
         past, before, n = state.past, state.before, int(state.n[0]) + batch.steps.size
         if n // _NOTED > int(state.n[0]) // _NOTED:
@@ -94,6 +94,21 @@ class Fading:
             before = np.array([loss[0], state.before[0]])
         fresh = FadingState(level, past, loss, before, np.array([n]), until)
         return Verdict(fresh, firings, until >= 0)
+
+    def _firing(self, column: int, step: int, fall: float, level: float, together: bool) -> Firing:
+        who = "as those of most layers did" if together else "and those of the other layers did not"
+        return Firing(
+            step=max(0, step - 2 * _NOTED),
+            column=column,
+            kind="update",
+            severity="warning",
+            metric="relative_update",
+            value=float(2.0**level),
+            limit=float(2.0 ** (level + fall - self.octaves)),
+            text=f"updates faded to 1/{2.0 ** min(fall, 60.0):.3g} within some dozens of steps at the "
+            f"same learning rate, {who}",
+            score=fall / self.octaves,
+        )
 
 
 def _levels(evidence: Evidence, mine: np.ndarray) -> np.ndarray:
@@ -121,19 +136,3 @@ def _recent(state: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _fall(before: float, now: float) -> float:
     """Octaves by which the loss fell; 0 where it is not known."""
     return float(np.nan_to_num(before - now))
-
-
-def _firing(column: int, step: int, octaves: float, level: float, together: bool) -> Firing:
-    who = "as those of most layers did" if together else "and those of the other layers did not"
-    return Firing(
-        step=max(0, step - 2 * _NOTED),
-        column=column,
-        kind="update",
-        severity="warning",
-        metric="relative_update",
-        value=float(2.0**level),
-        limit=float(2.0 ** (level + octaves - 6)),
-        text=f"updates faded to 1/{2.0 ** min(octaves, 60.0):.3g} within some dozens of steps at the "
-        f"same learning rate, {who}",
-        score=octaves / 6,
-    )

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shiftwatch.records import INPUT
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
@@ -173,8 +172,7 @@ class Loss:
 def _course(evidence: Evidence) -> np.ndarray:
     """What the rule keeps of each step of the batch: float64[T, 5]."""
     sites, frame = evidence.sites, evidence.frame
-    columns = sites.columns("input", train=True)
-    column = next((c for c in columns.tolist() if sites.all[c].layer == INPUT), None)
+    column = sites.entering
     nothing = np.full(frame.steps.size, np.nan)
     with np.errstate(all="ignore"):
         losses = np.log(evidence.losses)
@@ -182,8 +180,8 @@ def _course(evidence: Evidence) -> np.ndarray:
         [
             np.where(np.isfinite(losses), losses, np.nan),
             evidence.batch.learning_rate,
-            nothing if column is None else frame.mean[:, column],
-            nothing if column is None else frame.std[:, column],
+            nothing if column < 0 else frame.mean[:, column],
+            nothing if column < 0 else frame.std[:, column],
             evidence.held.astype(np.float64),
         ],
         axis=1,

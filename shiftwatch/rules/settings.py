@@ -98,7 +98,7 @@ class Settings:
         """Judge the settings of the batch's steps."""
         sites, batch = evidence.sites, evidence.batch
         active = np.zeros(self.columns(sites).size, bool)
-        main = np.flatnonzero(sites.mask("update", train=True) & sites.main)
+        main = sites.learning
         if not main.size or not np.isfinite(batch.learning_rate).any():
             return Verdict(state, [], active)
         known = _Known(*state.known.tolist())
