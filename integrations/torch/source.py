@@ -972,39 +972,46 @@ _DEEP = 13
 
 
 class Steps:
-    """Has a source told of every optimizer's steps, until it is removed.
+    """Has a source told of every optimizer's steps, until it is removed or gone.
 
     All sources share one hook of each kind: PyTorch walks through its table of them as it is,
-    and to add or remove one while another thread's optimizer steps would break that step.
+    and to add or remove one while another thread's optimizer steps would break that step. The
+    hooks hold no source: one that was never closed goes with its model.
     """
 
-    _told: ClassVar[tuple[TorchSource, ...]] = ()
+    _refs: ClassVar[tuple[weakref.ref[TorchSource], ...]] = ()
     _handles: ClassVar[list[Any]] = []
     _lock: ClassVar[Any] = threading.Lock()
 
     def __init__(self, source: TorchSource) -> None:
         self._source = source
         with Steps._lock:
-            Steps._told = (*Steps._told, source)
+            Steps._refs = tuple(map(weakref.ref, (*Steps.told(), source)))
             if not Steps._handles:
                 Steps._handles.append(register_optimizer_step_pre_hook(_stepping))
                 Steps._handles.append(register_optimizer_step_post_hook(_stepped))
 
+    @classmethod
+    def told(cls) -> list[TorchSource]:
+        """The sources that are."""
+        return [source for ref in cls._refs if (source := ref()) is not None]
+
     def remove(self) -> None:
         """Not any more."""
         with Steps._lock:
-            Steps._told = tuple(s for s in Steps._told if s is not self._source)
-            while not Steps._told and Steps._handles:
+            left = [source for source in Steps.told() if source is not self._source]
+            Steps._refs = tuple(map(weakref.ref, left))
+            while not left and Steps._handles:
                 Steps._handles.pop().remove()
 
 
 def _stepping(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    for source in Steps._told:
+    for source in Steps.told():
         source._before(optimizer, args, kwargs)
 
 
 def _stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    for source in Steps._told:
+    for source in Steps.told():
         source._after(optimizer, args, kwargs)
 
 

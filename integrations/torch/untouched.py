@@ -96,7 +96,7 @@ def _blind() -> Iterator[None]:
     """No monitor samples what runs within it."""
     from shiftwatch.integrations.torch.source import Steps  # which probes by this module
 
-    sources = [(source, source.armed) for source in Steps._told]
+    sources = [(source, source.armed) for source in Steps.told()]
     for source, _ in sources:
         source.armed = False
     try:
