@@ -19,7 +19,7 @@ HOLD = 16
 #: Steps that are recent.
 RECENT = 64
 #: Steps after a surprising loss for which large updates are its consequence.
-ECHO = 4
+ECHO = 16
 #: Kinds of events that are occasions.
 KINDS = ("shape",)
 # A number of weights that learn changes by more than this share.

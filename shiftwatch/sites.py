@@ -113,8 +113,16 @@ class Sites:
 
     @cached_property
     def main(self) -> np.ndarray:
-        """Sites that are no bias: of weights and updates those that carry a layer."""
-        return np.array([not s.part or s.part.startswith("weight") for s in self.all], bool)
+        """Sites that are no bias and no slope: of weights and updates those that carry a layer.
+
+        Either may well be near zero, where a relative size says little.
+        """
+
+        def carries(site: Site) -> bool:
+            slope = site.layer in self.layers and self.layers[site.layer].module == "PReLU"
+            return not slope and (not site.part or site.part.startswith("weight"))
+
+        return np.array([carries(site) for site in self.all], bool)
 
     @cached_property
     def learning(self) -> np.ndarray:

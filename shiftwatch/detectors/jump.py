@@ -69,8 +69,8 @@ class Jump:
         limit: in robust scales of the series' own differences.
         floor: smallest change of practical importance, in the value's units.
         lag: values whose median is the level before.
-        memory: differences from which the scale is learnt; until half of them are seen,
-            ``prior`` is the scale: that is the burn-in.
+        memory: differences from which the scale is learnt; until half of them are seen, it
+            is ``prior`` at least.
         prior: scale to begin with, in the value's units.
         least: smallest scale believed, in the value's units: the sampling noise.
         patience: values that must confirm a jump, one more where it is under twice the floor;
@@ -282,9 +282,17 @@ class Jump:
         """
         ordered = np.sort(state.moves, axis=0)
         rare = ordered[-max(len(ordered) // 32, 1) - 1] / RARE
-        return state._replace(
-            scale=np.maximum(np.maximum(1.4826 * _middle(ordered), rare), self.least)
-        )
+        scale = np.maximum(np.maximum(1.4826 * _middle(ordered), rare), self.least)
+        if (state.n < self.memory).any():
+            scale = np.maximum(scale, self._so_far(state))
+        return state._replace(scale=scale)
+
+    def _so_far(self, state: JumpState) -> np.ndarray:
+        """Scale by the differences that were seen, which may be larger than ``prior``; 0 of a few."""
+        rows = np.arange(len(state.moves)).reshape(-1, *([1] * state.n.ndim))
+        seen = np.sort(np.where(rows < state.n, state.moves, np.inf), axis=0)
+        middle = np.take_along_axis(seen, np.minimum(state.n, self.memory)[None] // 2 - 1, axis=0)
+        return np.asarray(np.where(state.n >= self.burn_in, 1.4826 * middle[0], 0.0))
 
 
 def _median(values: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from shiftwatch.rules.base import Judge as Judge
 from shiftwatch.rules.base import Verdict as Verdict
 from shiftwatch.rules.base import grown as grown
 from shiftwatch.rules.batchnorm import BatchNorm as BatchNorm
+from shiftwatch.rules.beginning import Beginning as Beginning
 from shiftwatch.rules.birth import Birth as Birth
 from shiftwatch.rules.data import Data as Data
 from shiftwatch.rules.fading import Fading as Fading
@@ -31,6 +32,7 @@ from shiftwatch.rules.units import UnitHealth as UnitHealth
 DEFAULT: tuple[Judge, ...] = (
     Nonfinite(),
     Birth(),
+    Beginning(),
     Optimizer(),
     Fading(),
     Settings(),

@@ -50,9 +50,9 @@ class Attention:
         memory: steps for which it is not said again.
     """
 
-    entropy: float = 0.2
-    times: float = 4.0
-    clear: float = 0.08
+    entropy: float = 0.35
+    times: float = 3.0
+    clear: float = 0.15
     clearer: float = 10.0
     mask: float = 0.15
     readings: int = 3

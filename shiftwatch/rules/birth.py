@@ -22,7 +22,7 @@ from shiftwatch.sites import Sites
 _DRAWN = ("Linear", "Conv", "LSTM", "GRU", "RNN", "Bilinear", "Dense", "MultiheadAttention")
 
 # What rounding leaves of a difference between samples that is none, relative to their size.
-_ZERO = 3e-4
+_ZERO = 5e-4
 
 
 class BirthState(NamedTuple):

@@ -56,7 +56,7 @@ class Loss:
 
     limit: float = 8.0
     factor: float = 3.0
-    share: float = 0.1
+    share: float = 0.25
     late: int = 36
     early: int = 64
     back: float = 0.9

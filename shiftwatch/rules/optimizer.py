@@ -25,6 +25,8 @@ _FORGET = 0.9997
 _FAST, _SLOW = 0.05, 0.01
 # Steps from one note of the largest update to the next: growth is measured against the last but one.
 _NOTED = 64
+# How many times as large an update must be before a history of that length is there.
+_EARLY = 4.0
 # Share of the weights that may stand still by mistake; where it is more, it is meant so.
 _FEW = 0.25
 # Relative to the weight after it, an update that left little of the weight before.
@@ -33,8 +35,6 @@ _RUINOUS = 0.7
 _FASTER = 5.0
 # Steps in a row after which updates far above their lasting mean are no accident.
 _ROW = 3
-# The first steps of a run, how many of them must be too large, and how many half as large.
-_YOUNG, _HUGE, _LARGE = 16, 4, 13
 # Relative updates that float32 loses: weights that were moved by less may well stand still.
 _LOST = 3e-6
 
@@ -45,8 +45,8 @@ class OptimizerState(NamedTuple):
     it, and one over a hundred steps; noted: float64[2, sites], ``most`` as it was lately and before;
     seen: int64[sites]; still: int64[sites], steps without any change; moved: bool[sites]; tampered:
     int64[sites], how often a weight was changed from outside; rate: float64[2], largest
-    learning rate, and its lasting mean; until: int64[sites]; huge: int64[1], first steps that were
-    too large; grown: int64[sites], steps in a row that are far above the lasting mean.
+    learning rate, and its lasting mean; until: int64[sites]; grown: int64[sites],
+    steps in a row that are far above the lasting mean.
     """
 
     jump: JumpState
@@ -60,7 +60,6 @@ class OptimizerState(NamedTuple):
     tampered: np.ndarray
     rate: np.ndarray
     until: np.ndarray
-    huge: np.ndarray
     grown: np.ndarray
 
 
@@ -100,8 +99,6 @@ class Optimizer:
         record: … if it is also this many times the largest so far, …
         size: … provided that it is at least this share of the weight; healthy is about 1e-3.
         fall: fall of log2(update / learning rate) of most weights together that matters.
-        start: relative update of most weights, in four of the first steps, or half of it in most, that is too
-            much.
         surprise: octaves of the loss above all recent ones that explain a large update.
         patience: optimizer steps without any change after which a weight that got a
             gradient counts as frozen.
@@ -116,7 +113,6 @@ class Optimizer:
     record: float = 2.5
     size: float = 0.05
     fall: float = 6.64
-    start: float = 0.15
     surprise: float = 0.5
     patience: int = 24
     tamper: float = 0.01
@@ -150,7 +146,6 @@ class Optimizer:
             tampered=np.zeros(sites, np.int64),
             rate=np.array([0.0, np.nan]),
             until=np.full(sites, -1, np.int64),
-            huge=np.zeros(2, np.int64),
             grown=np.zeros(sites, np.int64),
         )
 
@@ -169,7 +164,8 @@ class Optimizer:
         u, known = course.update, course.known
         most, usual = course.most[:-1], course.usual[:-1]
         main = sites.main[mine]  # of a bias near zero the relative size says little
-        ripe = known & (course.seen[:-1] >= 16) & (u >= self.size) & main
+        size = np.where(course.seen[:-1] < _NOTED, _EARLY * self.size, self.size)
+        ripe = known & (course.seen[:-1] >= 16) & (u >= size) & main
         own = u / course.faster[:, None]  # what the learning rate does not explain
         large = ripe & (most > 0) & (own >= self.growth * most)
         large |= ripe & (own >= self.growth * usual) & (own >= self.record * most)
@@ -177,7 +173,7 @@ class Optimizer:
         above = ripe & (noted > 0) & (own >= self.growth * course.lasting[:-1])
         rows, grown = _in_a_row(above & (own >= self.record * noted), known, state.grown)
         large |= (rows >= _ROW) & (state.until < 0)
-        odd = out.fired & (out.change > 0) & (u >= self.size / 5)
+        odd = out.fired & (out.change > 0) & (u >= size / 5)
         blamed = evidence.held | (evidence.surprise > self.surprise)
         large &= ~blamed[:, None] | (u >= _RUINOUS)
         odd &= ~blamed[:, None] & main
@@ -203,8 +199,6 @@ class Optimizer:
                 firings += self._frozen(evidence, mine, still, moved, until, due, step)
         firings += self._piling(sites, mine, u, batch)
         firings += self._falls(sites, mine, out, u, batch, until)
-        huge, found = self._beginning(sites, mine, course, batch.steps, state.huge)
-        firings += found
         if not idle.any():
             still, moved = np.where(known.any(0), 0, still), moved | known.any(0)
         until = np.where((until >= 0) & (batch.steps[-1:].max(initial=0) >= until), -1, until)
@@ -212,7 +206,7 @@ class Optimizer:
         noted = np.where(due, [course.most[-1], state.noted[0]], state.noted)
         state = OptimizerState(
             inner, course.most[-1], course.usual[-1], course.lasting[-1], noted, course.seen[-1],
-            still, moved, tampered, course.rate, until, huge, grown,
+            still, moved, tampered, course.rate, until, grown,
         )  # fmt: skip
         return Verdict(state, firings, until >= 0)
 
@@ -312,39 +306,6 @@ class Optimizer:
                 )
             )
         return found
-
-    def _beginning(
-        self, sites: Sites, mine: np.ndarray, course: _Course, steps: np.ndarray, huge: np.ndarray
-    ) -> tuple[np.ndarray, list[Firing]]:
-        """First steps that are so large that nothing of the initialisation is left, counted."""
-        main = (sites.mask("update") & sites.main)[mine]
-        young = (course.seen[:-1, main].max(1, initial=0) < _YOUNG) & course.known[:, main].any(1)
-        u, found = course.update, list[Firing]()
-        for t in np.flatnonzero(young).tolist():
-            known = int((course.known[t] & main).sum())
-            beyond = [
-                2 * int(((u[t] >= x) & main).sum()) > known for x in (self.start, self.start / 2)
-            ]
-            before, huge = huge, huge + beyond
-            enough = huge >= (_HUGE, _LARGE)
-            if enough.any() and not (before >= (_HUGE, _LARGE)).any():
-                column = int(np.where(main, np.nan_to_num(u[t]), 0.0).argmax())
-                which = 0 if enough[0] else 1
-                text = f"single updates move the weights by {u[t, column]:.2g} of their size from "
-                text += "the start, and those of most layers so"
-                firing = Firing(
-                    step=max(0, int(steps[t]) - (_HUGE, _LARGE)[which] + 1),
-                    column=int(mine[column]),
-                    kind="update",
-                    severity="warning",
-                    metric="relative_update",
-                    value=float(u[t, column]),
-                    limit=self.start / (1, 2)[which],
-                    text=text,
-                    score=1.0,
-                )
-                found.append(firing)
-        return huge, found
 
     def _frozen(
         self,

@@ -58,7 +58,7 @@ class Growth:
     what: str
 
 
-DEAD = Growth("dead", "dead_fraction", 0.5, 0.3, 0.25, 0.5, "of the units are dead")
+DEAD = Growth("dead", "dead_fraction", 0.75, 0.45, 0.4, 0.6, "of the units are dead")
 SATURATED = Growth("saturation", "saturation", 0.75, 0.6, 0.3, 0.8, "of the values are saturated")
 
 
