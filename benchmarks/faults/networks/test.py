@@ -58,5 +58,5 @@ TEST = (
         partial(denoising_autoencoder, (80, 48, 12), nn.ELU, 0.1), COPY, 2e-3, short=True,
     ),
     Network("autoencoder subpixel", "autoencoder", partial(subpixel_autoencoder, 8, 12), COPY, 3e-3),
-    Network("gan spectral", "gan", partial(spectral_forgers, 40), FORGERY, 1e-3),
+    Network("gan spectral", "gan", partial(spectral_forgers, 40), FORGERY, 2e-4),
 )  # fmt: skip
