@@ -183,9 +183,8 @@ def close_branches(training: Training) -> None:
     """Every branch beside a shortcut begins at zero."""
     for name in layers.of_kind(training.model, "block"):
         inner = training.module(name).inner
-        last = [m for m in inner.modules() if isinstance(m, (nn.Linear, nn.Conv2d, *layers.NORMS))][
-            -1
-        ]
+        kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, *layers.NORMS)
+        last = [m for m in inner.modules() if isinstance(m, kinds)][-1]
         last.weight.zero_()
 
 

@@ -164,7 +164,7 @@ SITUATIONS = (
     ),
     Situation(
         "H22c", "larger images from the middle on", actions=(on_batch(cropped, until=0.5),),
-        fits=lambda n: n.family in ("convolution", "residual"),
+        fits=lambda n: n.family in ("convolution", "residual") and images(n),
     ),
     Situation(
         "H23", "classes in blocks of four", fits=classes,

@@ -6,19 +6,20 @@ from collections.abc import Iterator
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from benchmarks.faults.networks import Attention, Block
 
-NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORMS = (_BatchNorm, _InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 ACTIVATIONS = (
     nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid,
-    nn.PReLU, nn.ReLU6, nn.SELU, nn.Hardswish, nn.Mish,
+    nn.PReLU, nn.ReLU6, nn.SELU, nn.CELU, nn.Hardswish, nn.Mish, nn.Softplus, nn.Softsign,
 )  # fmt: skip
 
 #: What the name of a kind of layer stands for.
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "linear": (nn.Linear,),
-    "weights": (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.RNNBase),
+    "weights": (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNNBase),
     "norm": NORMS,
     "batchnorm": (_BatchNorm,),
     "activation": ACTIVATIONS,

@@ -7,6 +7,7 @@ last child of a model is its head.
 
 from benchmarks.faults.networks.calibration import CALIBRATION
 from benchmarks.faults.networks.design import DESIGN
+from benchmarks.faults.networks.former import FORMER
 from benchmarks.faults.networks.gan import Forgers
 from benchmarks.faults.networks.network import Network, skeleton
 from benchmarks.faults.networks.parts import Block
@@ -15,8 +16,8 @@ from benchmarks.faults.networks.transformer import Attention
 
 __all__ = ["BY_NAME", "NETWORKS", "Attention", "Block", "Forgers", "Network", "skeleton"]
 
-#: The three lists by their names.
-NETWORKS = {"design": DESIGN, "calibration": CALIBRATION, "test": TEST}
+#: The three lists by their names; those of a former test set are designed on like the others.
+NETWORKS = {"design": (*DESIGN, *FORMER), "calibration": CALIBRATION, "test": TEST}
 
 #: Every network by its name.
 BY_NAME = {network.name: network for networks in NETWORKS.values() for network in networks}

@@ -38,3 +38,24 @@ def upsampling_autoencoder(width: int, code: int) -> nn.Sequential:
         nn.Upsample(scale_factor=2), nn.Conv2d(2 * width, width, 3, 1, 1), nn.LeakyReLU(0.1),
         nn.Upsample(scale_factor=2), nn.Conv2d(width, 1, 3, 1, 1),
     )  # fmt: skip
+
+
+def denoising_autoencoder(widths: Sequence[int], activation: Make, masked: float) -> nn.Sequential:
+    """Some pixels are hidden in training, and have to be guessed (Vincent et al. 2008)."""
+    return nn.Sequential(nn.Dropout(masked), *autoencoder(widths, activation))
+
+
+def subpixel_autoencoder(width: int, code: int) -> nn.Sequential:
+    """Convolutions and pools down to a short code; back by channels that become pixels.
+
+    As Shi et al. (2016) enlarge images.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(width, 2 * width, 3, padding=1, bias=False), nn.BatchNorm2d(2 * width), nn.ReLU(),
+        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8 * width, code),
+        nn.Linear(code, 8 * width), nn.ReLU(), nn.Unflatten(1, (2 * width, 2, 2)),
+        nn.Conv2d(2 * width, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.ReLU(),
+        nn.Sequential(nn.Conv2d(width, 4, 3, padding=1), nn.PixelShuffle(2)),
+    )  # fmt: skip

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.faults.data import SYMBOLS
 from benchmarks.faults.networks.network import Make, Norm
-from benchmarks.faults.networks.parts import Mean
+from benchmarks.faults.networks.parts import Block, Mean
 
 
 class LeNet(nn.Module):
@@ -79,3 +81,67 @@ def network_in_network(channels: Sequence[int], activation: Make) -> nn.Sequenti
     for a, b in pairwise((1, *channels)):
         net.extend([nn.Conv2d(a, b, 3, 2, 1), activation(), nn.Conv2d(b, b, 1), activation()])
     return nn.Sequential(*net, Mean(2, 3), nn.Linear(channels[-1], 10))
+
+
+class Joined(nn.Module):
+    """What comes in, and beside it what is made of it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.inner(x)], 1)
+
+
+def densenet(channels: int, growth: int, stages: Sequence[int]) -> nn.Sequential:
+    """Each layer sees those before it; halved between stages (Huang et al. 2017)."""
+
+    def conv(inputs: int, outputs: int, size: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.BatchNorm2d(inputs), nn.ReLU(),
+            nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False),
+        )  # fmt: skip
+
+    net = nn.Sequential(nn.Conv2d(1, channels, 3, padding=1, bias=False))
+    for i, layers in enumerate(stages):
+        if i:
+            net.extend([conv(channels, channels // 2, 1), nn.AvgPool2d(2)])
+            channels //= 2
+        for _ in range(layers):
+            net.append(Joined(conv(channels, growth, 3)))
+            channels += growth
+    tail = (nn.BatchNorm2d(channels), nn.ReLU(), Mean(2, 3), nn.Linear(channels, 10))
+    return nn.Sequential(*net, *tail)
+
+
+def dilated(width: int, dilations: Sequence[int], activation: Make) -> nn.Sequential:
+    """Convolutions that see ever further, with a norm of each image by itself (Yu & Koltun 2016)."""
+    net = nn.Sequential()
+    for i, gap in enumerate(dilations):
+        conv = nn.Conv2d(width if i else 1, width, 3, padding=gap, dilation=gap)
+        net.extend([conv, nn.InstanceNorm2d(width, affine=True), activation()])
+    return nn.Sequential(*net, nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Linear(4 * width, 10))
+
+
+class GatedText(nn.Module):
+    """Of text: convolutions that see the past alone, half of each a gate (Dauphin et al. 2017)."""
+
+    def __init__(self, width: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        nn.init.normal_(self.embed.weight, std=0.1)
+        self.blocks = nn.Sequential()
+        for gap in dilations:
+            inner = nn.Sequential(
+                nn.ConstantPad1d((gap, 0), 0.0), nn.Conv1d(width, 2 * width, 2, dilation=gap),
+                nn.GLU(1), nn.Conv1d(width, width, 1),
+            )  # fmt: skip
+            self.blocks.append(Block(inner))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.blocks(self.embed(x).transpose(1, 2))
+        logits: Tensor = self.head(self.norm(seen.transpose(1, 2)))
+        return logits

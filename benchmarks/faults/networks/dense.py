@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.faults.networks.network import Make, Norm
-from benchmarks.faults.networks.parts import Block
+from benchmarks.faults.networks.parts import Block, Mean
 
 
 class Functional(nn.Module):
@@ -26,6 +27,25 @@ class Functional(nn.Module):
             x = self.activation(layer(x))
         logits: Tensor = self.head(x)
         return logits
+
+
+class Cut(nn.Module):
+    """Images [batch, 1, 8, 8] into 16 patches of 2 × 2: [batch, 16, 4]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_unshuffle(x, 2).flatten(2).transpose(1, 2)
+
+
+class Across(nn.Module):
+    """Layers that see what all elements of a sequence have at one place, not one element."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x.transpose(1, 2)).transpose(1, 2)
+        return out
 
 
 def dense(
@@ -57,3 +77,18 @@ def residual_dense(width: int, blocks: int, dropout: float) -> nn.Sequential:
         )  # fmt: skip
         parts.append(Block(inner))
     return nn.Sequential(*parts, nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def mixer(width: int, blocks: int) -> nn.Sequential:
+    """Dense layers across 16 patches and across their values, in turn (Tolstikhin et al. 2021)."""
+
+    def wide(inputs: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(inputs, 2 * inputs), nn.GELU(), nn.Linear(2 * inputs, inputs)
+        )
+
+    parts: list[nn.Module] = [Cut(), nn.Linear(4, width)]
+    for _ in range(blocks):
+        for inner in (Across(wide(16)), wide(width)):
+            parts.append(Block(nn.Sequential(nn.LayerNorm(width), inner)))
+    return nn.Sequential(*parts, nn.LayerNorm(width), Mean(1), nn.Linear(width, 10))

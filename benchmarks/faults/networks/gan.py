@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.faults.data import LATENT
@@ -42,5 +44,34 @@ def convolutional_forgers(width: int) -> Forgers:
         nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, width, 4, 2, 1), nn.LeakyReLU(0.2),
         nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(0.2),
         nn.Flatten(), nn.Linear(8 * width, 1),
+    )  # fmt: skip
+    return Forgers(generator, discriminator)
+
+
+class Spectral(nn.Linear):
+    """A dense layer whose weights are used with a largest singular value of 1 (Miyato et al. 2018).
+
+    One power iteration per call in training, from where the last one ended.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("left", F.normalize(torch.randn(outputs), dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            right = F.normalize(self.weight.T @ self.left, dim=0)
+            left = F.normalize(self.weight @ right, dim=0)
+            if self.training:
+                self.left.copy_(left)
+        return F.linear(x, self.weight / (left @ self.weight @ right), self.bias)
+
+
+def spectral_forgers(width: int) -> Forgers:
+    """Layer norms in the generator, a discriminator that cannot be steep."""
+    generator = dense((LATENT, width, 2 * width), nn.ReLU, nn.LayerNorm, outputs=64)
+    discriminator = nn.Sequential(
+        nn.Flatten(), Spectral(64, 2 * width), nn.LeakyReLU(0.1),
+        Spectral(2 * width, width), nn.LeakyReLU(0.1), Spectral(width, 1),
     )  # fmt: skip
     return Forgers(generator, discriminator)

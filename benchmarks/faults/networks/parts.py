@@ -35,6 +35,36 @@ class Mean(nn.Module):
         return x.mean(self.dims)
 
 
+class Pool(nn.Module):
+    """Mean over a sequence, of which a dense layer says how much each element counts.
+
+    [batch, element, width] to [batch, width], as attention pools (Lin et al. 2017).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.score(x).softmax(1) * x).sum(1)
+
+
+class Excitation(nn.Module):
+    """Channels that are opened and closed by what all of them hold (Hu et al. 2018)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.mean = Mean(2, 3)
+        self.squeeze = nn.Linear(channels, hidden)
+        self.activation = nn.ReLU()
+        self.excite = nn.Linear(hidden, channels)
+        self.gate = nn.Hardsigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.gate(self.excite(self.activation(self.squeeze(self.mean(x)))))
+        return x * gate[:, :, None, None]
+
+
 def groups(number: int) -> Norm:
     """A GroupNorm of so many groups."""
     return lambda channels: nn.GroupNorm(number, channels)

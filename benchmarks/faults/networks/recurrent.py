@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from benchmarks.faults.data import SYMBOLS
+from benchmarks.faults.networks.parts import Pool
 
 
 class Recurrent(nn.Module):
@@ -57,4 +58,25 @@ class Normed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.rnn(self.activation(self.dense(x)))
         logits: Tensor = self.head(self.dropout(self.norm(y).amax(1)))
+        return logits
+
+
+class Stacked(nn.Module):
+    """Two layers of LSTM both ways that forget little at first, and attention that pools the rows.
+
+    Biases of forget gates begin at 1 (Jozefowicz et al. 2015).
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(8, width, 2, batch_first=True, dropout=dropout, bidirectional=True)
+        for name, value in self.rnn.named_parameters():
+            if name.startswith("bias_hh"):
+                nn.init.ones_(value.detach()[width : 2 * width])
+        self.pool = Pool(2 * width)
+        self.head = nn.Linear(2 * width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(x)
+        logits: Tensor = self.head(self.pool(y))
         return logits

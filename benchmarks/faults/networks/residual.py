@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from benchmarks.faults.networks.network import Make, Norm
-from benchmarks.faults.networks.parts import Block, Mean, groups
+from benchmarks.faults.networks.parts import Block, Excitation, Mean, groups
 
 
 def residual(
@@ -57,3 +58,52 @@ def convnext(width: int, blocks: int) -> nn.Sequential:
         )  # fmt: skip
         parts.append(Block(inner))
     return nn.Sequential(*parts, Mean(2, 3), nn.LayerNorm(width), nn.Linear(width, 10))
+
+
+class Standardised(nn.Conv2d):
+    """A convolution whose weights are used with mean 0 and deviation 1 / inputs^½, output by output.
+
+    As Qiao et al. (2019) and Kolesnikov et al. (2020) have it beside group norms.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = self.weight.flatten(1)
+        flat = F.layer_norm(flat, flat.shape[1:]) / flat.shape[1] ** 0.5
+        weight = flat.view_as(self.weight)
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+def bottleneck(width: int, narrow: int, blocks: int) -> nn.Sequential:
+    """Blocks that are narrow inside, group norms, standardised weights (Kolesnikov et al. 2020)."""
+    norm = groups(4)
+    parts: list[nn.Module] = [Standardised(1, width, 3, padding=1)]
+    for _ in range(blocks):
+        inner = nn.Sequential(
+            norm(width), nn.ReLU(), Standardised(width, narrow, 1),
+            norm(narrow), nn.ReLU(), Standardised(narrow, narrow, 3, padding=1),
+            norm(narrow), nn.ReLU(), Standardised(narrow, width, 1),
+        )  # fmt: skip
+        parts.append(Block(inner))
+    return nn.Sequential(*parts, norm(width), nn.ReLU(), Mean(2, 3), nn.Linear(width, 10))
+
+
+def excited(widths: tuple[int, int]) -> nn.Sequential:
+    """Inverted blocks whose channels are weighed, two widths (MobileNetV3, Howard et al. 2019)."""
+
+    def inner(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+        wide = 2 * inputs
+        return nn.Sequential(
+            nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.Hardswish(),
+            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide),
+            nn.Hardswish(), Excitation(wide, wide // 4),
+            nn.Conv2d(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs),
+        )  # fmt: skip
+
+    first, second = widths
+    stem = (nn.Conv2d(1, first, 3, 2, 1, bias=False), nn.BatchNorm2d(first), nn.Hardswish())
+    parts = (
+        Block(inner(first, first, 1)),
+        inner(first, second, 2),
+        Block(inner(second, second, 1)),
+    )
+    return nn.Sequential(*stem, *parts, Mean(2, 3), nn.Dropout(0.1), nn.Linear(second, 10))

@@ -16,11 +16,14 @@ class Attention(nn.Module):
 
     Args:
         rotary: whether queries and keys are turned by their places (Su et al. 2021).
+        sloped: whether scores fall with the distance, in each head less (ALiBi, Press et al. 2022).
     """
 
-    def __init__(self, width: int, heads: int, causal: bool, *, rotary: bool = False) -> None:
+    def __init__(
+        self, width: int, heads: int, causal: bool, *, rotary: bool = False, sloped: bool = False
+    ) -> None:
         super().__init__()
-        self.rotary = rotary
+        self.rotary, self.sloped = rotary, sloped
         self.heads, self.causal, self.axis = heads, causal, -1
         self.scale = 1 / math.sqrt(width // heads)
         self.qkv = nn.Linear(width, 3 * width)
@@ -32,6 +35,8 @@ class Attention(nn.Module):
         if self.rotary:
             q, k = turned(q), turned(k)
         scores = q @ k.transpose(-1, -2) * self.scale
+        if self.sloped:
+            scores = scores - distances(self.heads, t)
         if self.causal:
             future = torch.ones(t, t, dtype=torch.bool).triu(1)
             scores = scores.masked_fill(future, -1e4)
@@ -47,6 +52,13 @@ def turned(x: Tensor) -> Tensor:
     angle = torch.arange(x.shape[-2])[:, None] * slower
     a, b = x.chunk(2, -1)
     return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+
+
+def distances(heads: int, length: int) -> Tensor:
+    """How far apart two places are, [heads, length, length], in each head by a smaller slope."""
+    slopes = 2.0 ** (-8 * torch.arange(1, heads + 1) / heads)
+    places = torch.arange(length)
+    return slopes[:, None, None] * (places[:, None] - places).abs()
 
 
 class Transformer(nn.Module):

@@ -1,0 +1,50 @@
+"""The encoder of the first transformers, of rows of pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.faults.networks.parts import Block, Pool
+from benchmarks.faults.networks.transformer import Attention
+
+
+class Encoder(nn.Module):
+    """Places are waves, norms come after blocks (Vaswani et al. 2017); attention pools the rows.
+
+    Args:
+        width: even.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, width)
+        self.register_buffer("places", waves(8, width), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
+            wide = (
+                nn.Linear(width, 3 * width), nn.ReLU(), nn.Linear(3 * width, width),
+                nn.Dropout(dropout),
+            )  # fmt: skip
+            for inner in (mix, wide):
+                parts.append(Block(nn.Sequential(*inner), nn.LayerNorm(width)))
+        self.blocks = nn.Sequential(*parts)
+        for weight in self.parameters():
+            if weight.dim() > 1:
+                nn.init.xavier_uniform_(weight)
+        self.pool = Pool(width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.dropout(self.embed(x) + self.places[: x.shape[1]])
+        logits: Tensor = self.head(self.pool(self.blocks(seen)))
+        return logits
+
+
+def waves(length: int, width: int) -> Tensor:
+    """Sines and cosines of each place, ever slower, for few places: float32[length, width]."""
+    slower = 100.0 ** -(torch.arange(0, width, 2) / width)
+    angle = torch.arange(length)[:, None] * slower
+    return torch.cat([angle.sin(), angle.cos()], -1)

@@ -1,0 +1,82 @@
+"""Transformers of text with what language models have by now: own initialisations, other places."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.faults.data import LENGTH, SYMBOLS
+from benchmarks.faults.networks.parts import Block
+from benchmarks.faults.networks.transformer import Attention
+
+
+class GPT2(nn.Module):
+    """Places are learnt, weights begin small, those of branches the smaller the more of them there are.
+
+    As Radford et al. (2019) have it: one deviation for all weights, over the root of the number of
+    branches where these end, and no biases at first; embedding and head share their weight. Theirs is
+    0.02 at a width of 768; here it is as much larger as the width's root is smaller.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.place = nn.Embedding(LENGTH, width)
+        self.dropout = nn.Dropout(dropout)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            mix = (Attention(width, heads, causal=True), nn.Dropout(dropout))
+            wide = (
+                nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width),
+                nn.Dropout(dropout),
+            )  # fmt: skip
+            for inner in (mix, wide):
+                parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
+        self.blocks = nn.Sequential(*parts)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+        self.head.weight = self.embed.weight
+        self._begin(0.02 * math.sqrt(768 / width))
+
+    def _begin(self, std: float) -> None:
+        """Weights as they are before the first step."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            last = [m for m in block.modules() if isinstance(m, nn.Linear)][-1]
+            nn.init.normal_(last.weight, std=std / math.sqrt(len(self.blocks)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.dropout(self.embed(x) + self.place(torch.arange(x.shape[1])))
+        logits: Tensor = self.head(self.norm(self.blocks(seen)))
+        return logits
+
+
+class Bloom(nn.Module):
+    """No embedding of places but scores that fall with the distance, and a norm of the embedding.
+
+    As Le Scao et al. (2022) have it, with ReLUs.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.first = nn.LayerNorm(width)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            mix = (Attention(width, heads, causal=True, sloped=True),)
+            wide = (nn.Linear(width, 3 * width), nn.ReLU(), nn.Linear(3 * width, width))
+            for inner in (mix, wide):
+                parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
+        self.blocks = nn.Sequential(*parts)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.first(self.embed(x)))))
+        return logits
