@@ -23,6 +23,7 @@ from shiftwatch.rules.loss import Loss as Loss
 from shiftwatch.rules.metric import Rule as Rule
 from shiftwatch.rules.nonfinite import Nonfinite as Nonfinite
 from shiftwatch.rules.optimizer import Optimizer as Optimizer
+from shiftwatch.rules.plateau import Plateau as Plateau
 from shiftwatch.rules.response import Response as Response
 from shiftwatch.rules.settings import Settings as Settings
 from shiftwatch.rules.shape import Shape as Shape
@@ -33,6 +34,7 @@ DEFAULT: tuple[Judge, ...] = (
     Nonfinite(),
     Birth(),
     Beginning(),
+    Plateau(),
     Optimizer(),
     Fading(),
     Settings(),
