@@ -53,6 +53,20 @@ class Running:
         return not self.running_mean.any() and float(np.ptp(self.running_std)) == 0
 
     @property
+    def settled(self) -> float:
+        """How far the running statistics went from 0 and 1, with which they are made, over how far
+        off what enters is: about 0 where they stand still, about 1 where they have settled.
+
+        Example:
+            >>> one = np.ones(2)
+            >>> round(Running(0, 64, one, 3 * one, 0.3 * one, 1.6 * one, 0.1).settled, 2)
+            0.3
+        """
+        way = np.mean(np.abs(self.mean) + np.abs(self.std - 1))
+        went = np.mean(np.abs(self.running_mean) + np.abs(self.running_std - 1))
+        return float(went / way) if way > 0 else 1.0
+
+    @property
     def stretch(self) -> float:
         """Size of log2(std ÷ running std), averaged over channels: octaves, 0 to Inf.
 

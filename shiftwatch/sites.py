@@ -182,6 +182,43 @@ class Sites:
             np.int64,
         )
 
+    @cached_property
+    def gives(self) -> dict[str, int]:
+        """Layer to the column of what it gives in training: its output, first of several; the model's input."""
+        return {
+            self.all[c].layer: c
+            for c in self.columns("output", "input", train=True)[::-1].tolist()
+            if self.all[c].tensor == "output" or self.all[c].layer == INPUT
+        }
+
+    @cached_property
+    def joined(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where several layers feed one: columns of the input in training, and of what feeds it.
+
+        int64[pairs] each, one pair for each of them.
+        """
+        pairs = [
+            (c, self.gives[parent])
+            for c in self.columns("input", train=True).tolist()
+            if self.all[c].layer != INPUT and len(self.parents(self.all[c].layer)) > 1
+            for parent in self.parents(self.all[c].layer)
+            if parent in self.gives
+        ]
+        into, out_of = np.array(pairs, np.int64).reshape(-1, 2).T
+        return into, out_of
+
+    @cached_property
+    def dropouts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Columns of the outputs of dropouts in training, and of what alone feeds them, or -1."""
+        found = [
+            c
+            for c in self.columns("output", train=True).tolist()
+            if "Dropout" in self.layers[self.all[c].layer].module
+        ]
+        fed = [self.parents(self.all[c].layer) for c in found]
+        before = [self.gives.get(p[0], -1) if len(p) == 1 else -1 for p in fed]
+        return np.array(found, np.int64), np.array(before, np.int64)
+
     def activation(self, site: Site) -> str:
         """Activation of the site's values; ``""`` for sites that are no activation's output."""
         if site.tensor == "input":

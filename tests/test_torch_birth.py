@@ -214,3 +214,34 @@ def test_a_learning_rate_that_leaves_nothing_of_the_weights_is_found() -> None:
 def test_a_learning_rate_that_learns_is_healthy(kind: Any, lr: float) -> None:
     """RMSprop takes its first steps ten times as large: it divides by a mean that begins at zero."""
     assert train(mlp(), lr=lr, kind=kind).alerts == []
+
+
+class Normed(nn.Module):
+    """A branch that is added to something, and a norm behind the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into, self.branch = nn.Linear(20, 64), nn.Linear(64, 64)
+        self.norm, self.head = nn.LayerNorm(64), nn.Linear(64, 4)
+
+    def forward(self, x: Any) -> Any:
+        x = self.into(x)
+        return self.head(self.norm(x + self.branch(x)))
+
+
+def test_a_branch_that_drowns_what_it_is_added_to_is_found_behind_a_norm() -> None:
+    """The norm makes the sum small again, and with it all that is not the branch."""
+    model = Normed()
+    with torch.no_grad():
+        model.branch.weight.mul_(30)
+    alert = train(model).alerts[0]
+    assert (alert.layer, alert.kind, alert.step) == ("branch", "exploding", 0)
+    assert "of what it is added to" in alert.message
+
+
+def test_a_branch_of_the_size_of_what_it_is_added_to_is_healthy() -> None:
+    """Three times the size that initialisation gives, and nearly twice that of the sum's other part."""
+    model = Normed()
+    with torch.no_grad():
+        model.branch.weight.mul_(3)
+    assert train(model).alerts == []

@@ -16,7 +16,10 @@ from shiftwatch.rules.base import grown as grown
 from shiftwatch.rules.batchnorm import BatchNorm as BatchNorm
 from shiftwatch.rules.beginning import Beginning as Beginning
 from shiftwatch.rules.birth import Birth as Birth
+from shiftwatch.rules.branches import Branches as Branches
+from shiftwatch.rules.coarse import Coarse as Coarse
 from shiftwatch.rules.data import Data as Data
+from shiftwatch.rules.dropout import Dropout as Dropout
 from shiftwatch.rules.fading import Fading as Fading
 from shiftwatch.rules.gradient import Gradient as Gradient
 from shiftwatch.rules.loss import Loss as Loss
@@ -46,6 +49,9 @@ DEFAULT: tuple[Judge, ...] = (
     Shape(),
     BatchNorm(),
     Attention(),
+    Branches(),
+    Coarse(),
+    Dropout(),
 )
 
 

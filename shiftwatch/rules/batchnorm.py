@@ -52,6 +52,8 @@ class BatchNorm:
         patience: evaluations in a row, or windows of training.
         burn_in: steps before the running averages are expected to have settled.
         slowest: momentum under which they count as standing still, and are not waited for.
+        settled: share of the way from 0 and 1 to what enters that running statistics have gone after
+            ``burn_in`` steps, under which they stand still: momentum 0.001 goes six times as far.
         leap: octaves by which running deviations may leave what averaging makes of them.
     """
 
@@ -60,6 +62,7 @@ class BatchNorm:
     patience: int = 2
     burn_in: int = 64
     slowest: float = 1e-3
+    settled: float = 0.01
     leap: float = 0.3
 
     def columns(self, sites: Sites) -> np.ndarray:
@@ -113,7 +116,9 @@ class BatchNorm:
                     )
                 )
         for reading in evidence.batch.running:
-            if step >= _BEGUN and reading.untouched:
+            if (step >= _BEGUN and reading.untouched) or (
+                step >= self.burn_in and self._still(reading)
+            ):
                 firings += self._never(reading, step, raised)
             else:
                 firings += self._stale(reading, evidence, gap, raised)
@@ -184,6 +189,11 @@ class BatchNorm:
             for r in off
         ]
 
+    def _still(self, reading: Running) -> bool:
+        """Running statistics that have hardly left what they were made with, though that is not what enters."""
+        off = reading.gap >= self.deviations / 4 or reading.stretch >= self.octaves / 4
+        return off and reading.settled < self.settled
+
     def _never(self, reading: Running, step: int, raised: np.ndarray) -> list[Firing]:
         """Running statistics that are still those the layer was made with."""
         if raised[reading.column]:
@@ -204,7 +214,7 @@ class BatchNorm:
                 value=reading.gap,
                 limit=self.deviations,
                 text=f"its running mean is 0 and its running variance 1 after {step} steps: they "
-                f"were never updated, and {mode}",
+                f"were {'never' if reading.untouched else 'hardly'} updated, and {mode}",
                 score=1.0,
             )
         ]

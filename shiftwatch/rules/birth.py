@@ -37,6 +37,8 @@ class Birth:
 
     Args:
         gain: largest root mean square of a layer's output over that of what feeds it.
+        drowns: root mean square of a layer's output over that of what it is added to, above which a
+            norm that follows makes good for nothing: it shrinks both.
         least: smallest standard deviation within units of a layer's output over that of what
             feeds it: what biases add does not count. Nothing at all, to rounding, is intended:
             branches that begin at zero.
@@ -46,6 +48,7 @@ class Birth:
     """
 
     gain: float = 8.0
+    drowns: float = 4.0
     least: float = 0.005
     scale: float = 16.0
     spread: float = 0.1
@@ -94,14 +97,18 @@ class Birth:
         normed = {
             parent for layer in sites.layers.values() if layer.norm for parent in layer.parents
         }
+        beside = _beside(sites, size)
         biases = _biases(sites, size)
         found = []
         for name, column, sources in _passages(sites):
             before = max((size[s] for s in sources if np.isfinite(size[s])), default=np.nan)
             own = np.sqrt(max(size[column] ** 2 - biases.get(name, 0.0) ** 2, 0.0))
             gain = own / before if before > 0 else np.nan
-            if gain > self.gain and name not in normed:
+            drowned = size[column] / beside[name] if name in beside else 0.0
+            if gain > self.gain and (name not in normed or drowned > self.drowns):
                 text = f"makes what enters it ×{gain:.3g} as large from the start"
+                if name in normed:
+                    text += f", ×{drowned:.3g} of what it is added to"
                 found.append(_firing(column, "exploding", "std", float(gain), self.gain, text))
             apart = max((spread[s] for s in sources if np.isfinite(spread[s])), default=np.nan)
             passed = spread[column] / apart if apart > 0 else np.nan
@@ -148,6 +155,20 @@ def _passages(sites: Sites) -> Iterator[tuple[str, int, list[int]]]:
         if layer.module.startswith(_DRAWN) and layer.parents:
             sources = [entering[name]] if name in entering else []
             yield name, column, sources or [outputs[p] for p in layer.parents if p in outputs]
+
+
+def _beside(sites: Sites, size: np.ndarray) -> dict[str, float]:
+    """Root mean square of all that a layer's output is added to, the least of several such places."""
+    found: dict[str, float] = {}
+    into, out_of = sites.joined
+    for join in sorted(set(into.tolist())):
+        parts = [c for c in out_of[into == join].tolist() if np.isfinite(size[c])]
+        for part in parts:
+            rest = float(np.sqrt(sum(size[c] ** 2 for c in parts if c != part)))
+            name = sites.all[part].layer
+            if rest > 0:
+                found[name] = min(rest, found.get(name, rest))
+    return found
 
 
 def _biases(sites: Sites, size: np.ndarray) -> dict[str, float]:
