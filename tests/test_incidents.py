@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from shiftwatch import Alert, Layer, Monitor, Site
-from shiftwatch.incidents import Drift, Incidents, find_origin
+from shiftwatch.incidents import Incidents
+from shiftwatch.origin import Drift, find_origin
 from shiftwatch.records import INPUT, KINDS
 from shiftwatch.rules import Firing
 from shiftwatch.sites import Sites
