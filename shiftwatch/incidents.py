@@ -1,45 +1,80 @@
-"""Incidents: one cause, one number, one alert per kind."""
+"""Incidents: one cause, one number, one alert per kind.
+
+While an incident is open, what its cause may have brought about belongs to it: what happens at its
+origin, behind it in the forward pass, and to gradients. What it cannot have brought about has a cause
+of its own, and is an incident of its own: weights changed from outside, parameters that the
+optimizer left, other data, layers that shift though nothing that broke feeds them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
 
 from shiftwatch.advice import ADVICE, BY_METRIC
-from shiftwatch.origin import LATE, Drift, course, find_origin, home, moment, place
+from shiftwatch.origin import (
+    BACKWARD,
+    LATE,
+    TOGETHER,
+    Drift,
+    course,
+    find_origin,
+    home,
+    moment,
+    place,
+)
 from shiftwatch.records import INPUT, SEVERITIES, Alert, Incident, from_plain, to_plain
 from shiftwatch.rules.base import Firing
 from shiftwatch.sites import Sites
 
-# A cause shows within this many steps of its first sign; a sign that comes later and names
-# another layer is a new incident if it is of a kind that has causes, not consequences.
-_APART = 16
+# Kinds that something outside of the network brings about: they are causes, never consequences.
+_CAUSES = ("corruption", "frozen")
+
+# Incidents that are open at a time, at most; the oldest makes room.
+_MOST = 4
+
+# Places at which a kind of cause was seen; where it is seen next is no news.
+_SEVERAL = 3
+
+# Steps in which values that are not finite spread: gradients are read at every eighth.
+_SPREAD = 8
 
 
 @dataclass
 class _Open:
-    """The incident that new firings may belong to."""
+    """An incident that new firings may belong to.
+
+    Args:
+        everywhere: the cause sat in most layers at once.
+        latest: step at which something was last told that it explains.
+        raised: what was raised, see :func:`_key`.
+        places: for each kind of cause the layer where it was, ``""`` for several.
+        broken: the column of each site that was not finite, and the step when it last was.
+    """
 
     incident: Incident
-    everywhere: bool  # the cause sat in most layers at once
+    everywhere: bool
     latest: int
     raised: set[str] = field(default_factory=set)
+    places: dict[str, str] = field(default_factory=dict)
+    broken: dict[int, int] = field(default_factory=dict)
 
 
 class Incidents:
-    """Turns firings into alerts. Holds the incident that is open.
+    """Turns firings into alerts. Holds the incidents that are open.
 
     Args:
-        quiet: steps without a firing after which an incident takes in no more.
+        quiet: steps without a firing that it explains after which an incident takes in no more.
     """
 
     def __init__(self, quiet: int = 96) -> None:
         self.quiet = quiet
         self._number = 0
-        self._open: _Open | None = None
+        self._open: list[_Open] = []  # the newest last
         self._waiting: list[Firing] = []
         self._lasting: list[Incident] = []
 
@@ -79,29 +114,24 @@ class Incidents:
         serious = [*waited, *(f for f in firings if f.severity != "info")]
         self._waiting = []
         if hold and any(f.kind == "nonfinite" for f in serious):
-            if self._open is None:
+            if not self._open:
                 self._waiting = serious
                 return alerts, []
             self._waiting = [f for f in serious if f.kind == "nonfinite"]
             serious = [f for f in serious if f.kind != "nonfinite"]
-        if hurry and self._open is None and all(place(f) == LATE for f in serious):
-            self._waiting = serious
-            return alerts, []
-        if serious and (self._open is None or self._unrelated(serious, sites)):
-            self._close()
-            origin, everywhere = find_origin(serious, sites, drift)
-            self._number += 1
-            first = min(f.step for f in serious)
-            incident = Incident(self._number, origin, first, step, "info", ())
-            self._open = _Open(incident, everywhere, step)
-        if self._open is not None and serious:
-            alerts += self._join(serious, sites, step, context)
-            self._open.latest = step
-            changed[self._open.incident.number] = self._open.incident
-        if self._open is not None:
-            over = not active.any() and step > self._open.latest
-            if over or step - self._open.latest > self.quiet:
-                self._close()
+        broken = {c: last for g in self._open for c, last in g.broken.items()}
+        new = [self._is_new(f, sites, broken) for f in serious]
+        if hurry and any(new) and all(place(f) == LATE for f in compress(serious, new)):
+            self._waiting += compress(serious, new)
+            serious = [f for f, other in zip(serious, new, strict=True) if not other]
+            new = [False] * len(serious)
+        for group, mine in self._shared(serious, new, sites, drift, step):
+            alerts += self._join(group, mine, sites, step, context)
+            changed[group.incident.number] = group.incident
+        for i, group in enumerate(self._open[::-1]):
+            over = not active.any() and step > group.latest
+            if over or step - group.latest > self.quiet or i >= _MOST:
+                self._close(group)
         if not active.any():
             for incident in self._lasting:
                 changed[incident.number] = replace(incident, cleared=step)
@@ -113,30 +143,104 @@ class Incidents:
         still = Drift(np.zeros(0, np.int64), np.zeros((0, len(sites))))
         return self.update([], sites, still, step, np.ones(len(sites), bool))
 
-    def _join(self, firings: list[Firing], sites: Sites, step: int, context: str) -> list[Alert]:
+    def _is_new(self, firing: Firing, sites: Sites, broken: Mapping[int, int]) -> bool:
+        """Whether no open incident can have brought a firing about.
+
+        Args:
+            broken: column of what was not finite in any of them, and the step when it last was.
+        """
+        for group in self._open:
+            if firing.step <= group.incident.step + TOGETHER or _here(group, firing, sites):
+                return False
+        if _is_cause(firing, sites):
+            known = {g.places[firing.kind] for g in self._open if firing.kind in g.places}
+            return not known & {"", home(firing, sites)} and len(known) < _SEVERAL
+        if not self._open:
+            return True
+        if firing.kind == "nonfinite":
+            return _breaks_anew(firing, sites, broken)
+        if place(firing) == BACKWARD or firing.metric == "loss":
+            return False  # gradients come from all that is behind a layer
+        layer = sites.all[firing.column].layer
+        return not any(
+            g.everywhere
+            or layer in g.incident.followers
+            or layer in sites.fed_by(g.incident.origin)
+            for g in self._open
+        )
+
+    def _shared(
+        self, firings: list[Firing], new: list[bool], sites: Sites, drift: Drift, step: int
+    ) -> list[tuple[_Open, list[Firing]]]:
+        """Each firing with the incident it belongs to; what is new opens one.
+
+        With it goes what began since then elsewhere than where open incidents began.
+        """
+        begin = min((f.step for f in compress(firings, new)), default=step + 1)
+        shared: list[tuple[_Open, Firing]] = []
+        mine: list[Firing] = []
+        for firing, own in zip(firings, new, strict=True):
+            if own or (
+                firing.step >= begin and not any(_here(g, firing, sites) for g in self._open)
+            ):
+                mine.append(firing)
+            else:
+                shared.append((self._owner(firing, sites), firing))
+        if mine:
+            origin, everywhere = find_origin(mine, sites, drift)
+            self._number += 1
+            first = min(f.step for f in mine)
+            group = _Open(Incident(self._number, origin, first, step, "info", ()), everywhere, step)
+            self._open.append(group)
+            shared += [(group, f) for f in mine]
+        found = [(g, [f for owner, f in shared if owner is g]) for g in self._open]
+        return [(group, its) for group, its in found if its]
+
+    def _owner(self, firing: Firing, sites: Sites) -> _Open:
+        """The open incident that a firing belongs to: where it began, else upstream of it."""
+        newest = self._open[::-1]
+        for group in newest:
+            if _here(group, firing, sites):
+                return group
+        site = sites.all[firing.column]
+        for group in newest:
+            began = group.incident
+            if firing.step >= began.step and site.layer in sites.fed_by(began.origin):
+                return group
+        return self._open[0]
+
+    def _join(
+        self, group: _Open, firings: list[Firing], sites: Sites, step: int, context: str
+    ) -> list[Alert]:
         """Raise what holds at the origin, list the rest as followers."""
-        assert self._open is not None
-        group = self._open
         incident = group.incident
         firings.sort(key=lambda f: (moment(f), not f.origin, course(f, sites), -f.score))
         alerts, followers = [], set(incident.followers)
         for firing in firings:
             site = sites.all[firing.column]
-            there = home(firing, sites)
-            here = there == incident.origin or site.layer == incident.origin
+            here = _here(group, firing, sites)
             passed_on = incident.origin == INPUT and INPUT in sites.parents(site.layer)
             passed_on |= firing.metric == "loss"  # has no layer, and is said whatever broke
             loud = here or passed_on or group.everywhere or firing.kind == "nonfinite"
             if not here:
                 followers |= {site.layer}
-            if loud and firing.kind not in group.raised:
+            if here or group.everywhere or site.layer in sites.fed_by(incident.origin):
+                group.latest = step
+            if _is_cause(firing, sites):
+                there = home(firing, sites)
+                known = group.places.setdefault(firing.kind, there)
+                group.places[firing.kind] = there if there == known else ""
+            if firing.kind == "nonfinite":
+                group.broken[firing.column] = firing.step
+            if loud and _key(firing) not in group.raised:
                 alerts.append(self._alert(firing, sites, incident, step, context))
-                group.raised.add(firing.kind)
+                group.raised.add(_key(firing))
         worst = max((incident.severity, *(a.severity for a in alerts)), key=SEVERITIES.index)
+        kinds = dict.fromkeys((*incident.kinds, *(a.kind for a in alerts)))
         group.incident = replace(
             incident,
             severity=worst,
-            kinds=incident.kinds + tuple(dict.fromkeys(a.kind for a in alerts)),
+            kinds=tuple(kinds),
             followers=sites.in_order(followers - {incident.origin}),
         )
         return alerts
@@ -166,38 +270,28 @@ class Incidents:
             detected=step,
         )
 
-    def _unrelated(self, firings: Sequence[Firing], sites: Sites) -> bool:
-        """Whether the firings have a cause of their own though an incident is open."""
-        assert self._open is not None
-        incident = self._open.incident
-        return any(
-            f.kind in ("corruption", "frozen")
-            and sites.all[f.column].layer != incident.origin
-            and f.step > incident.step + _APART
-            for f in firings
-        )
-
-    def _close(self) -> None:
+    def _close(self, group: _Open) -> None:
         """Take in no more; the incident lasts for as long as any condition holds."""
-        if self._open is not None:
-            self._lasting.append(self._open.incident)
-            self._open = None
+        self._lasting.append(group.incident)
+        self._open.remove(group)
 
     def state(self) -> dict[str, Any]:
         """Everything, in plain containers."""
-        group = self._open
         return {
             "number": self._number,
             "lasting": [to_plain(i) for i in self._lasting],
             "waiting": [list(f) for f in self._waiting],
-            "open": None
-            if group is None
-            else {
-                "incident": to_plain(group.incident),
-                "everywhere": group.everywhere,
-                "latest": group.latest,
-                "raised": sorted(group.raised),
-            },
+            "open": [
+                {
+                    "incident": to_plain(group.incident),
+                    "everywhere": group.everywhere,
+                    "latest": group.latest,
+                    "raised": sorted(group.raised),
+                    "places": dict(group.places),
+                    "broken": [list(seen) for seen in group.broken.items()],
+                }
+                for group in self._open
+            ],
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -205,15 +299,48 @@ class Incidents:
         self._number = int(state["number"])
         self._lasting = [from_plain(Incident, i) for i in state["lasting"]]
         self._waiting = [Firing(*f) for f in state["waiting"]]
-        group = state["open"]
-        self._open = None
-        if group is not None:
-            self._open = _Open(
+        groups = state["open"] or []
+        self._open = [
+            _Open(
                 from_plain(Incident, group["incident"]),
                 bool(group["everywhere"]),
                 int(group["latest"]),
                 set(group["raised"]),
+                dict(group.get("places", {})),
+                {int(column): int(step) for column, step in group.get("broken", [])},
             )
+            for group in ([groups] if isinstance(groups, dict) else groups)  # one, before 0.2
+        ]
+
+
+def _key(firing: Firing) -> str:
+    """What is raised once in an incident: a kind, and of the loss by itself."""
+    return f"{firing.kind} of the loss" if firing.metric == "loss" else firing.kind
+
+
+def _here(group: _Open, firing: Firing, sites: Sites) -> bool:
+    """Whether a firing is about the layer where an incident began."""
+    layer = sites.all[firing.column].layer
+    return group.incident.origin in (layer, home(firing, sites))
+
+
+def _is_cause(firing: Firing, sites: Sites) -> bool:
+    """Whether nothing within the network can have brought a firing about."""
+    if firing.kind == "nonfinite":  # spreads to everything, but not to the data
+        return INPUT in (firing.origin, sites.all[firing.column].layer)
+    entered = sites.all[firing.column].layer == INPUT
+    return firing.kind in _CAUSES or entered or firing.metric == "mode" or bool(firing.origin)
+
+
+def _breaks_anew(firing: Firing, sites: Sites, broken: Mapping[int, int]) -> bool:
+    """Whether values are not finite for another reason than others were before.
+
+    What was finite again in between is told once more. Else it may be a site seen late.
+    """
+    if not broken or firing.step <= max(broken.values()) + _SPREAD:
+        return False
+    layer = sites.all[firing.column].layer
+    return firing.column in broken or all(sites.all[c].layer != layer for c in broken)
 
 
 def _remarked(firing: Firing, remark: str) -> Firing:
