@@ -8,7 +8,7 @@ optimizer left, other data, layers that shift though nothing that broke feeds th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any
@@ -53,7 +53,8 @@ class _Open:
         latest: step at which something was last told that it explains.
         raised: what was raised, see :func:`_key`.
         places: for each kind of cause the layer where it was, ``""`` for several.
-        broken: the column of each site that was not finite, and the step when it last was.
+        broken: columns of sites that were not finite.
+        broke: step when that was last told; -1 for never.
     """
 
     incident: Incident
@@ -61,7 +62,8 @@ class _Open:
     latest: int
     raised: set[str] = field(default_factory=set)
     places: dict[str, str] = field(default_factory=dict)
-    broken: dict[int, int] = field(default_factory=dict)
+    broken: set[int] = field(default_factory=set)
+    broke: int = -1
 
 
 class Incidents:
@@ -119,8 +121,8 @@ class Incidents:
                 return alerts, []
             self._waiting = [f for f in serious if f.kind == "nonfinite"]
             serious = [f for f in serious if f.kind != "nonfinite"]
-        broken = {c: last for g in self._open for c, last in g.broken.items()}
-        new = [self._is_new(f, sites, broken) for f in serious]
+        serious.sort(key=lambda f: (moment(f), not f.origin, course(f, sites), -f.score))
+        new = [self._is_new(f, sites) for f in serious]
         if hurry and any(new) and all(place(f) == LATE for f in compress(serious, new)):
             self._waiting += compress(serious, new)
             serious = [f for f, other in zip(serious, new, strict=True) if not other]
@@ -143,12 +145,8 @@ class Incidents:
         still = Drift(np.zeros(0, np.int64), np.zeros((0, len(sites))))
         return self.update([], sites, still, step, np.ones(len(sites), bool))
 
-    def _is_new(self, firing: Firing, sites: Sites, broken: Mapping[int, int]) -> bool:
-        """Whether no open incident can have brought a firing about.
-
-        Args:
-            broken: column of what was not finite in any of them, and the step when it last was.
-        """
+    def _is_new(self, firing: Firing, sites: Sites) -> bool:
+        """Whether no open incident can have brought a firing about."""
         for group in self._open:
             if firing.step <= group.incident.step + TOGETHER or _here(group, firing, sites):
                 return False
@@ -158,7 +156,7 @@ class Incidents:
         if not self._open:
             return True
         if firing.kind == "nonfinite":
-            return _breaks_anew(firing, sites, broken)
+            return self._breaks_anew(firing, sites)
         if place(firing) == BACKWARD or firing.metric == "loss":
             return False  # gradients come from all that is behind a layer
         layer = sites.all[firing.column].layer
@@ -168,6 +166,19 @@ class Incidents:
             or layer in sites.fed_by(g.incident.origin)
             for g in self._open
         )
+
+    def _breaks_anew(self, firing: Firing, sites: Sites) -> bool:
+        """Whether values are not finite for another reason than others were before.
+
+        What was finite again in between is told once more. Else it may be a site seen late.
+        """
+        latest = max(g.broke for g in self._open)
+        if latest < 0 or firing.step <= latest + _SPREAD:
+            return False
+        if any(firing.column in g.broken for g in self._open):
+            return True
+        layer = sites.all[firing.column].layer
+        return all(sites.all[c].layer != layer for g in self._open for c in g.broken)
 
     def _shared(
         self, firings: list[Firing], new: list[bool], sites: Sites, drift: Drift, step: int
@@ -186,6 +197,7 @@ class Incidents:
                 mine.append(firing)
             else:
                 shared.append((self._owner(firing, sites), firing))
+                _note(*shared[-1], sites)
         if mine:
             origin, everywhere = find_origin(mine, sites, drift)
             self._number += 1
@@ -193,28 +205,40 @@ class Incidents:
             group = _Open(Incident(self._number, origin, first, step, "info", ()), everywhere, step)
             self._open.append(group)
             shared += [(group, f) for f in mine]
+            for firing in mine:
+                _note(group, firing, sites)
         found = [(g, [f for owner, f in shared if owner is g]) for g in self._open]
         return [(group, its) for group, its in found if its]
 
     def _owner(self, firing: Firing, sites: Sites) -> _Open:
-        """The open incident that a firing belongs to: where it began, else upstream of it."""
+        """The open incident that a firing belongs to: where it began, else upstream of it.
+
+        Values that are not finite spread everywhere: they belong to where they were first.
+        """
         newest = self._open[::-1]
+        if firing.kind == "nonfinite":
+            group = max(newest, key=lambda g: g.broke)
+            if 0 <= group.broke and firing.step <= group.broke + _SPREAD:
+                return group
         for group in newest:
             if _here(group, firing, sites):
                 return group
-        site = sites.all[firing.column]
+        layer = sites.all[firing.column].layer
         for group in newest:
             began = group.incident
-            if firing.step >= began.step and site.layer in sites.fed_by(began.origin):
+            if firing.step >= began.step and layer in sites.fed_by(began.origin):
                 return group
         return self._open[0]
 
     def _join(
         self, group: _Open, firings: list[Firing], sites: Sites, step: int, context: str
     ) -> list[Alert]:
-        """Raise what holds at the origin, list the rest as followers."""
+        """Raise what holds at the origin, list the rest as followers.
+
+        Args:
+            firings: the earliest first.
+        """
         incident = group.incident
-        firings.sort(key=lambda f: (moment(f), not f.origin, course(f, sites), -f.score))
         alerts, followers = [], set(incident.followers)
         for firing in firings:
             site = sites.all[firing.column]
@@ -226,12 +250,6 @@ class Incidents:
                 followers |= {site.layer}
             if here or group.everywhere or site.layer in sites.fed_by(incident.origin):
                 group.latest = step
-            if _is_cause(firing, sites):
-                there = home(firing, sites)
-                known = group.places.setdefault(firing.kind, there)
-                group.places[firing.kind] = there if there == known else ""
-            if firing.kind == "nonfinite":
-                group.broken[firing.column] = firing.step
             if loud and _key(firing) not in group.raised:
                 alerts.append(self._alert(firing, sites, incident, step, context))
                 group.raised.add(_key(firing))
@@ -288,7 +306,8 @@ class Incidents:
                     "latest": group.latest,
                     "raised": sorted(group.raised),
                     "places": dict(group.places),
-                    "broken": [list(seen) for seen in group.broken.items()],
+                    "broken": sorted(group.broken),
+                    "broke": group.broke,
                 }
                 for group in self._open
             ],
@@ -307,7 +326,8 @@ class Incidents:
                 int(group["latest"]),
                 set(group["raised"]),
                 dict(group.get("places", {})),
-                {int(column): int(step) for column, step in group.get("broken", [])},
+                set(group.get("broken", ())),
+                int(group.get("broke", -1)),
             )
             for group in ([groups] if isinstance(groups, dict) else groups)  # one, before 0.2
         ]
@@ -324,23 +344,23 @@ def _here(group: _Open, firing: Firing, sites: Sites) -> bool:
     return group.incident.origin in (layer, home(firing, sites))
 
 
+def _note(group: _Open, firing: Firing, sites: Sites) -> None:
+    """Keep of a firing what tells later ones apart from it."""
+    if _is_cause(firing, sites):
+        there = home(firing, sites)
+        known = group.places.setdefault(firing.kind, there)
+        group.places[firing.kind] = there if there == known else ""
+    if firing.kind == "nonfinite":
+        group.broken.add(firing.column)
+        group.broke = max(group.broke, firing.step)
+
+
 def _is_cause(firing: Firing, sites: Sites) -> bool:
     """Whether nothing within the network can have brought a firing about."""
     if firing.kind == "nonfinite":  # spreads to everything, but not to the data
         return INPUT in (firing.origin, sites.all[firing.column].layer)
     entered = sites.all[firing.column].layer == INPUT
     return firing.kind in _CAUSES or entered or firing.metric == "mode" or bool(firing.origin)
-
-
-def _breaks_anew(firing: Firing, sites: Sites, broken: Mapping[int, int]) -> bool:
-    """Whether values are not finite for another reason than others were before.
-
-    What was finite again in between is told once more. Else it may be a site seen late.
-    """
-    if not broken or firing.step <= max(broken.values()) + _SPREAD:
-        return False
-    layer = sites.all[firing.column].layer
-    return firing.column in broken or all(sites.all[c].layer != layer for c in broken)
 
 
 def _remarked(firing: Firing, remark: str) -> Firing:

@@ -511,6 +511,20 @@ def test_values_that_are_not_finite_are_raised_whatever_is_open() -> None:
     assert (alert.incident, alert.layer, alert.origin) == (1, "a", "b")
 
 
+def test_values_that_are_not_finite_are_told_of_one_incident_and_not_of_all() -> None:
+    """They spread to whatever is open."""
+    sites, columns = network()
+    incidents = opened(sites, columns["b"])
+    tell(incidents, sites, [firing(columns["side"], step=20)], 21)
+    spread = [broken(columns[name], 30 + i) for i, name in enumerate(("side", "a", "b", "c"))]
+    assert [a.incident for a in tell(incidents, sites, spread[::-1], 34)] == [2]
+    assert tell(incidents, sites, [broken(columns["b gradient"], 36)], 37) == []
+    other = Incidents()
+    other.load(json.loads(json.dumps(incidents.state())))
+    assert other.state() == incidents.state()
+    assert tell(other, sites, [broken(columns["c gradient"], 44)], 45) == []
+
+
 def test_values_that_are_not_finite_are_news_where_they_cannot_have_spread() -> None:
     sites, columns = network()
     incidents = opened(sites, columns["b"], kind="nonfinite", metric="nonfinite")
