@@ -1,60 +1,82 @@
-"""Incidents: one cause, one number, one alert per kind, and the layer where it began.
+"""Incidents: one cause, one number, one alert per kind.
 
-Within a step things happen in an order: weights are what they are, the batch goes
-forward, gradients come back, the optimizer moves the weights. What breaks first in that
-order is nearest to the cause. Among layers that shift in the same forward pass the origin is
-the one whose output moved though its input did not: the largest gain of drift, in units of
-each site's own limits (``docs``: how the alarms work).
+While an incident is open, what its cause may have brought about belongs to it: what happens at its
+origin, behind it in the forward pass, and to gradients. What it cannot have brought about has a cause
+of its own, and is an incident of its own: weights changed from outside, parameters that the
+optimizer left, other data, layers that shift though nothing that broke feeds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
 
 from shiftwatch.advice import ADVICE, BY_METRIC
+from shiftwatch.origin import (
+    BACKWARD,
+    LATE,
+    TOGETHER,
+    Drift,
+    course,
+    find_origin,
+    home,
+    moment,
+    place,
+)
 from shiftwatch.records import INPUT, SEVERITIES, Alert, Incident, from_plain, to_plain
 from shiftwatch.rules.base import Firing
 from shiftwatch.sites import Sites
 
-# Place of each kind of evidence within its step.
-_BEFORE, _FORWARD, _BACKWARD, _UPDATE, _LATE = -0.25, 0.0, 0.25, 0.5, 0.75
+# Kinds that something outside of the network brings about: they are causes, never consequences.
+_CAUSES = ("corruption", "frozen")
 
-# A cause shows within this many steps of its first sign; a sign that comes later and names
-# another layer is a new incident if it is of a kind that has causes, not consequences.
-_APART = 16
+# Incidents that are open at a time, at most; the oldest makes room.
+_MOST = 4
 
-# How many times as wide the limits of the model's input are as those of layers.
-_WIDER = 2.0
+# Places at which a kind of cause was seen; where it is seen next is no news.
+_SEVERAL = 3
 
-# Steps within which a sign at the model's input comes before all others.
-_TOGETHER = 2.0
+# Steps in which values that are not finite spread: gradients are read at every eighth.
+_SPREAD = 8
 
 
 @dataclass
 class _Open:
-    """The incident that new firings may belong to."""
+    """An incident that new firings may belong to.
+
+    Args:
+        everywhere: the cause sat in most layers at once.
+        latest: step at which something was last told that it explains.
+        raised: what was raised, see :func:`_key`.
+        places: for each kind of cause the layer where it was, ``""`` for several.
+        broken: columns of sites that were not finite.
+        broke: step when that was last told; -1 for never.
+    """
 
     incident: Incident
-    everywhere: bool  # the cause sat in most layers at once
+    everywhere: bool
     latest: int
     raised: set[str] = field(default_factory=set)
+    places: dict[str, str] = field(default_factory=dict)
+    broken: set[int] = field(default_factory=set)
+    broke: int = -1
 
 
 class Incidents:
-    """Turns firings into alerts. Holds the incident that is open.
+    """Turns firings into alerts. Holds the incidents that are open.
 
     Args:
-        quiet: steps without a firing after which an incident takes in no more.
+        quiet: steps without a firing that it explains after which an incident takes in no more.
     """
 
     def __init__(self, quiet: int = 96) -> None:
         self.quiet = quiet
         self._number = 0
-        self._open: _Open | None = None
+        self._open: list[_Open] = []  # the newest last
         self._waiting: list[Firing] = []
         self._lasting: list[Incident] = []
 
@@ -87,36 +109,31 @@ class Incidents:
         alerts: list[Alert] = []
         asides = [f for f in firings if f.severity == "info"]  # no incident's, and no alarm
         alerts += [
-            self._alert(f, sites, Incident(0, _home(f, sites), f.step, step, "info", ()), step, "")
+            self._alert(f, sites, Incident(0, home(f, sites), f.step, step, "info", ()), step, "")
             for f in asides
         ]
         waited = [_remarked(f, remark) for f in self._waiting]
         serious = [*waited, *(f for f in firings if f.severity != "info")]
         self._waiting = []
         if hold and any(f.kind == "nonfinite" for f in serious):
-            if self._open is None:
+            if not self._open:
                 self._waiting = serious
                 return alerts, []
             self._waiting = [f for f in serious if f.kind == "nonfinite"]
             serious = [f for f in serious if f.kind != "nonfinite"]
-        if hurry and self._open is None and all(_place(f) == _LATE for f in serious):
-            self._waiting = serious
-            return alerts, []
-        if serious and (self._open is None or self._unrelated(serious, sites)):
-            self._close()
-            origin, everywhere = find_origin(serious, sites, drift)
-            self._number += 1
-            first = min(f.step for f in serious)
-            incident = Incident(self._number, origin, first, step, "info", ())
-            self._open = _Open(incident, everywhere, step)
-        if self._open is not None and serious:
-            alerts += self._join(serious, sites, step, context)
-            self._open.latest = step
-            changed[self._open.incident.number] = self._open.incident
-        if self._open is not None:
-            over = not active.any() and step > self._open.latest
-            if over or step - self._open.latest > self.quiet:
-                self._close()
+        serious.sort(key=lambda f: (moment(f), not f.origin, course(f, sites), -f.score))
+        new = [self._is_new(f, sites) for f in serious]
+        if hurry and any(new) and all(place(f) == LATE for f in compress(serious, new)):
+            self._waiting += compress(serious, new)
+            serious = [f for f, other in zip(serious, new, strict=True) if not other]
+            new = [False] * len(serious)
+        for group, mine in self._shared(serious, new, sites, drift, step):
+            alerts += self._join(group, mine, sites, step, context)
+            changed[group.incident.number] = group.incident
+        for i, group in enumerate(self._open[::-1]):
+            over = not active.any() and step > group.latest
+            if over or step - group.latest > self.quiet or i >= _MOST:
+                self._close(group)
         if not active.any():
             for incident in self._lasting:
                 changed[incident.number] = replace(incident, cleared=step)
@@ -128,30 +145,120 @@ class Incidents:
         still = Drift(np.zeros(0, np.int64), np.zeros((0, len(sites))))
         return self.update([], sites, still, step, np.ones(len(sites), bool))
 
-    def _join(self, firings: list[Firing], sites: Sites, step: int, context: str) -> list[Alert]:
-        """Raise what holds at the origin, list the rest as followers."""
-        assert self._open is not None
-        group = self._open
+    def _is_new(self, firing: Firing, sites: Sites) -> bool:
+        """Whether no open incident can have brought a firing about."""
+        for group in self._open:
+            if firing.step <= group.incident.step + TOGETHER or _here(group, firing, sites):
+                return False
+        if _is_cause(firing, sites):
+            known = {g.places[firing.kind] for g in self._open if firing.kind in g.places}
+            return not known & {"", home(firing, sites)} and len(known) < _SEVERAL
+        if not self._open:
+            return True
+        if firing.kind == "nonfinite":
+            return self._breaks_anew(firing, sites)
+        if place(firing) == BACKWARD or firing.metric == "loss":
+            return False  # gradients come from all that is behind a layer
+        layer = sites.all[firing.column].layer
+        return not any(
+            g.everywhere
+            or layer in g.incident.followers
+            or layer in sites.fed_by(g.incident.origin)
+            for g in self._open
+        )
+
+    def _breaks_anew(self, firing: Firing, sites: Sites) -> bool:
+        """Whether values are not finite for another reason than others were before.
+
+        What was finite again in between is told once more. Else it may be a site seen late.
+        """
+        latest = max(g.broke for g in self._open)
+        if latest < 0 or firing.step <= latest + _SPREAD:
+            return False
+        if any(firing.column in g.broken for g in self._open):
+            return True
+        layer = sites.all[firing.column].layer
+        return all(sites.all[c].layer != layer for g in self._open for c in g.broken)
+
+    def _shared(
+        self, firings: list[Firing], new: list[bool], sites: Sites, drift: Drift, step: int
+    ) -> list[tuple[_Open, list[Firing]]]:
+        """Each firing with the incident it belongs to; what is new opens one.
+
+        With it goes what began since then elsewhere than where open incidents began.
+        """
+        begin = min((f.step for f in compress(firings, new)), default=step + 1)
+        shared: list[tuple[_Open, Firing]] = []
+        mine: list[Firing] = []
+        for firing, own in zip(firings, new, strict=True):
+            if own or (
+                firing.step >= begin and not any(_here(g, firing, sites) for g in self._open)
+            ):
+                mine.append(firing)
+            else:
+                shared.append((self._owner(firing, sites), firing))
+                _note(*shared[-1], sites)
+        if mine:
+            origin, everywhere = find_origin(mine, sites, drift)
+            self._number += 1
+            first = min(f.step for f in mine)
+            group = _Open(Incident(self._number, origin, first, step, "info", ()), everywhere, step)
+            self._open.append(group)
+            shared += [(group, f) for f in mine]
+            for firing in mine:
+                _note(group, firing, sites)
+        found = [(g, [f for owner, f in shared if owner is g]) for g in self._open]
+        return [(group, its) for group, its in found if its]
+
+    def _owner(self, firing: Firing, sites: Sites) -> _Open:
+        """The open incident that a firing belongs to: where it began, else upstream of it.
+
+        Values that are not finite spread everywhere: they belong to where they were first.
+        """
+        newest = self._open[::-1]
+        if firing.kind == "nonfinite":
+            group = max(newest, key=lambda g: g.broke)
+            if 0 <= group.broke and firing.step <= group.broke + _SPREAD:
+                return group
+        for group in newest:
+            if _here(group, firing, sites):
+                return group
+        layer = sites.all[firing.column].layer
+        for group in newest:
+            began = group.incident
+            if firing.step >= began.step and layer in sites.fed_by(began.origin):
+                return group
+        return self._open[0]
+
+    def _join(
+        self, group: _Open, firings: list[Firing], sites: Sites, step: int, context: str
+    ) -> list[Alert]:
+        """Raise what holds at the origin, list the rest as followers.
+
+        Args:
+            firings: the earliest first.
+        """
         incident = group.incident
-        firings.sort(key=lambda f: (_moment(f), not f.origin, _course(f, sites), -f.score))
         alerts, followers = [], set(incident.followers)
         for firing in firings:
             site = sites.all[firing.column]
-            home = _home(firing, sites)
-            here = home == incident.origin or site.layer == incident.origin
+            here = _here(group, firing, sites)
             passed_on = incident.origin == INPUT and INPUT in sites.parents(site.layer)
             passed_on |= firing.metric == "loss"  # has no layer, and is said whatever broke
             loud = here or passed_on or group.everywhere or firing.kind == "nonfinite"
             if not here:
                 followers |= {site.layer}
-            if loud and firing.kind not in group.raised:
+            if here or group.everywhere or site.layer in sites.fed_by(incident.origin):
+                group.latest = step
+            if loud and _key(firing) not in group.raised:
                 alerts.append(self._alert(firing, sites, incident, step, context))
-                group.raised.add(firing.kind)
+                group.raised.add(_key(firing))
         worst = max((incident.severity, *(a.severity for a in alerts)), key=SEVERITIES.index)
+        kinds = dict.fromkeys((*incident.kinds, *(a.kind for a in alerts)))
         group.incident = replace(
             incident,
             severity=worst,
-            kinds=incident.kinds + tuple(dict.fromkeys(a.kind for a in alerts)),
+            kinds=tuple(kinds),
             followers=sites.in_order(followers - {incident.origin}),
         )
         return alerts
@@ -181,38 +288,29 @@ class Incidents:
             detected=step,
         )
 
-    def _unrelated(self, firings: Sequence[Firing], sites: Sites) -> bool:
-        """Whether the firings have a cause of their own though an incident is open."""
-        assert self._open is not None
-        incident = self._open.incident
-        return any(
-            f.kind in ("corruption", "frozen")
-            and sites.all[f.column].layer != incident.origin
-            and f.step > incident.step + _APART
-            for f in firings
-        )
-
-    def _close(self) -> None:
+    def _close(self, group: _Open) -> None:
         """Take in no more; the incident lasts for as long as any condition holds."""
-        if self._open is not None:
-            self._lasting.append(self._open.incident)
-            self._open = None
+        self._lasting.append(group.incident)
+        self._open.remove(group)
 
     def state(self) -> dict[str, Any]:
         """Everything, in plain containers."""
-        group = self._open
         return {
             "number": self._number,
             "lasting": [to_plain(i) for i in self._lasting],
             "waiting": [list(f) for f in self._waiting],
-            "open": None
-            if group is None
-            else {
-                "incident": to_plain(group.incident),
-                "everywhere": group.everywhere,
-                "latest": group.latest,
-                "raised": sorted(group.raised),
-            },
+            "open": [
+                {
+                    "incident": to_plain(group.incident),
+                    "everywhere": group.everywhere,
+                    "latest": group.latest,
+                    "raised": sorted(group.raised),
+                    "places": dict(group.places),
+                    "broken": sorted(group.broken),
+                    "broke": group.broke,
+                }
+                for group in self._open
+            ],
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -220,130 +318,49 @@ class Incidents:
         self._number = int(state["number"])
         self._lasting = [from_plain(Incident, i) for i in state["lasting"]]
         self._waiting = [Firing(*f) for f in state["waiting"]]
-        group = state["open"]
-        self._open = None
-        if group is not None:
-            self._open = _Open(
+        groups = state["open"] or []
+        self._open = [
+            _Open(
                 from_plain(Incident, group["incident"]),
                 bool(group["everywhere"]),
                 int(group["latest"]),
                 set(group["raised"]),
+                dict(group.get("places", {})),
+                set(group.get("broken", ())),
+                int(group.get("broke", -1)),
             )
+            for group in ([groups] if isinstance(groups, dict) else groups)  # one, before 0.2
+        ]
 
 
-@dataclass(frozen=True)
-class Drift:
-    """How far every site moved at the latest steps, each in its own limits: 1 matters.
-
-    Args:
-        steps: int64[any], -1 where empty, in any order.
-        size: float64[any, sites].
-    """
-
-    steps: np.ndarray
-    size: np.ndarray
-
-    def at(self, step: int) -> np.ndarray:
-        """Largest move at the step and the one after it: float64[sites]."""
-        rows = self.size[np.isin(self.steps, (step, step + 1))]
-        return rows.max(0) if len(rows) else np.zeros(self.size.shape[1])
+def _key(firing: Firing) -> str:
+    """What is raised once in an incident: a kind, and of the loss by itself."""
+    return f"{firing.kind} of the loss" if firing.metric == "loss" else firing.kind
 
 
-def find_origin(firings: Sequence[Firing], sites: Sites, drift: Drift) -> tuple[str, bool]:
-    """Layer where it began, and whether it began in most layers at once.
-
-    Args:
-        firings: at least one.
-        drift: moves of all sites, also of those that did not fire.
-
-    Returns:
-        The layer's name (``"<input>"`` for a data fault), and ``True`` where the first sign
-        is an update out of line in at least half of all layers with weights.
-    """
-    known = [f for f in firings if f.origin]
-    if known:
-        return min(known, key=_moment).origin, False
-    # When units fell silent, and what is slow to show, is known to a step or two: what else
-    # happened then comes first, and the model's input before all layers.
-    begin = min(map(_moment, firings))
-    together = [f for f in firings if _moment(f) < begin + _TOGETHER]
-    firings = [f for f in together if _place(f) != _LATE] or together
-    first = min(firings, key=_moment)
-    phase = _place(first)
-    if phase != _BEFORE and any(sites.all[f.column].layer == INPUT for f in firings):
-        return INPUT, False
-    lead = [f for f in firings if _moment(f) < _moment(first) + 0.2]
-    moves = drift.at(first.step)
-    where = [sites.all[f.column] for f in lead]
-    if phase == _BEFORE:
-        return _layer(max(lead, key=lambda f: f.score), sites), False
-    if phase == _UPDATE:
-        layers = {s.layer for s in where}
-        weighted = {s.layer for s in sites.all if s.tensor == "update"}
-        strongest = _layer(max(lead, key=lambda f: f.score), sites)
-        return strongest, len(layers) * 2 >= len(weighted) > 1
-    if phase == _BACKWARD:
-        last = max(lead, key=lambda f: (int(sites.order[f.column]), f.score))
-        return sites.cause(_layer(last, sites)), False
-    if phase == _LATE:
-        earliest = min(lead, key=lambda f: (int(sites.order[f.column]), -f.score))
-        return _home(earliest, sites), False
-    return _forward_origin(lead, sites, moves), False
+def _here(group: _Open, firing: Firing, sites: Sites) -> bool:
+    """Whether a firing is about the layer where an incident began."""
+    layer = sites.all[firing.column].layer
+    return group.incident.origin in (layer, home(firing, sites))
 
 
-def _forward_origin(lead: Sequence[Firing], sites: Sites, moves: np.ndarray) -> str:
-    """Origin among sites that shifted in the same forward pass."""
-    if any(sites.all[f.column].layer == INPUT for f in lead):
-        return INPUT
-    broken = [f for f in lead if f.kind == "nonfinite"]
-    if broken:
-        return _home(min(broken, key=lambda f: _course(f, sites)), sites)
-    out, into = _moves_by_layer(sites, moves)
-    if into.get(INPUT, 0.0) >= 1:
-        return INPUT
-
-    def gain(firing: Firing) -> float:
-        site = sites.all[firing.column]
-        if site.tensor == "input":  # seen where it arrives: judged as its producer's output
-            sources = [into.get(site.layer, 0.0)]
-            before = [_entering(p, sites, out, into) for p in sites.parents(site.layer)]
-        else:
-            sources = [out.get(site.layer, 0.0)]
-            before = [_entering(site.layer, sites, out, into)]
-        return float(np.log(0.1 + max(sources)) - np.log(0.1 + max(before, default=0.0)))
-
-    best = max(lead, key=lambda f: (gain(f), -int(sites.order[f.column])))
-    home = _home(best, sites, out)
-    if _looked_up(home, sites):
-        return INPUT
-    # The input's limits are wider; a first layer that moved no more than it did only passes it on.
-    fed = INPUT in sites.parents(home) and into.get(INPUT, 0.0) >= 1 / _WIDER
-    return INPUT if fed and out.get(home, 0.0) <= 2 * _WIDER * into[INPUT] else home
+def _note(group: _Open, firing: Firing, sites: Sites) -> None:
+    """Keep of a firing what tells later ones apart from it."""
+    if _is_cause(firing, sites):
+        there = home(firing, sites)
+        known = group.places.setdefault(firing.kind, there)
+        group.places[firing.kind] = there if there == known else ""
+    if firing.kind == "nonfinite":
+        group.broken.add(firing.column)
+        group.broke = max(group.broke, firing.step)
 
 
-def _looked_up(layer: str, sites: Sites) -> bool:
-    """Whether it is a table whose rows the model's input chooses: they did not change, so that did."""
-    known = sites.layers[layer]
-    return known.module.startswith("Embedding") and set(known.parents) <= {INPUT}
-
-
-def _moves_by_layer(sites: Sites, moves: np.ndarray) -> tuple[dict[str, float], dict[str, float]]:
-    """Largest move of each layer's outputs, and of its inputs where they are watched."""
-    out: dict[str, float] = {}
-    into: dict[str, float] = {}
-    for column in np.flatnonzero(sites.mask("output", "input", train=True)).tolist():
-        site = sites.all[column]
-        table = out if site.tensor == "output" else into
-        table[site.layer] = max(table.get(site.layer, 0.0), float(moves[column]))
-    return out, into
-
-
-def _entering(layer: str, sites: Sites, out: dict[str, float], into: dict[str, float]) -> float:
-    """Move of what enters a layer: of its own input where watched, else of its parents' outputs."""
-    if layer in into:
-        return into[layer]
-    parents = sites.parents(layer)
-    return max((into.get(p, 0.0) if p == INPUT else out.get(p, 0.0) for p in parents), default=0.0)
+def _is_cause(firing: Firing, sites: Sites) -> bool:
+    """Whether nothing within the network can have brought a firing about."""
+    if firing.kind == "nonfinite":  # spreads to everything, but not to the data
+        return INPUT in (firing.origin, sites.all[firing.column].layer)
+    entered = sites.all[firing.column].layer == INPUT
+    return firing.kind in _CAUSES or entered or firing.metric == "mode" or bool(firing.origin)
 
 
 def _remarked(firing: Firing, remark: str) -> Firing:
@@ -351,44 +368,3 @@ def _remarked(firing: Firing, remark: str) -> Firing:
     if not remark or firing.kind != "nonfinite":
         return firing
     return firing._replace(text=f"{firing.text}; {remark}")
-
-
-def _home(firing: Firing, sites: Sites, out: dict[str, float] | None = None) -> str:
-    """The layer whose parameters or operation a firing is about."""
-    if firing.origin:
-        return firing.origin
-    site = sites.all[firing.column]
-    if site.layer == INPUT:
-        return INPUT
-    if site.tensor == "input":
-        parents = sites.parents(site.layer)
-        return sites.cause(parents[0]) if len(parents) == 1 and parents[0] != INPUT else site.layer
-    cause = sites.cause(site.layer)
-    if out is not None and cause != site.layer and out.get(cause, 0.0) < 0.3:
-        return site.layer  # its own operation changed: what enters it did not
-    return cause
-
-
-def _layer(firing: Firing, sites: Sites) -> str:
-    return sites.all[firing.column].layer
-
-
-def _moment(firing: Firing) -> float:
-    """When a firing's cause acted, in steps, with its place within the step."""
-    return firing.step + _place(firing)
-
-
-def _course(firing: Firing, sites: Sites) -> tuple[int, int]:
-    """When a site's values come to be within a step: forward, then backward, then the update."""
-    phase = {"gradient": 1, "update": 2, "weight": 2}.get(sites.all[firing.column].tensor, 0)
-    order = int(sites.order[firing.column])
-    return phase, -order if phase == 1 else order
-
-
-def _place(firing: Firing) -> float:
-    place = {"corruption": _BEFORE, "update": _UPDATE, "frozen": _UPDATE}.get(firing.kind)
-    if place is None:
-        late = firing.kind in ("dead", "saturation", "batchnorm", "distribution_shift")
-        backward = firing.metric == "rms"
-        place = _LATE if late else _BACKWARD if backward else _FORWARD
-    return place

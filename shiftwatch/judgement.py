@@ -16,9 +16,10 @@ from shiftwatch.divergences.js import js_null
 from shiftwatch.explained import explain, explained_init
 from shiftwatch.frame import Framed, Wanted, framing
 from shiftwatch.guess import guess
-from shiftwatch.incidents import Drift, Incidents
+from shiftwatch.incidents import Incidents
 from shiftwatch.ledger import Ledger
 from shiftwatch.occasions import look, occasions_init
+from shiftwatch.origin import Drift
 from shiftwatch.plain import plain, restored
 from shiftwatch.probing import probe_metrics
 from shiftwatch.records import Alert, Event, Incident, Site, from_plain, to_plain

@@ -25,8 +25,8 @@ class Sites:
         1
         >>> sites.mask("output", train=True).tolist(), sites.one_sided.tolist()
         ([True, True], [False, True])
-        >>> sites.cause("act")
-        'fc1'
+        >>> sites.cause("act"), sorted(sites.fed_by("fc1")), sorted(sites.fed_by("act"))
+        ('fc1', ['act', 'fc1'], ['act'])
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,7 @@ class Sites:
         self._columns: dict[Site, int] = {}
         self._masks: dict[tuple[tuple[str, ...], bool | None], np.ndarray] = {}
         self._chosen: dict[tuple[tuple[str, ...], bool | None], np.ndarray] = {}
+        self._fed: dict[str, frozenset[str]] = {}  # of the sources asked for last
 
     def __len__(self) -> int:
         return len(self.all)
@@ -237,6 +238,28 @@ class Sites:
         known = self.layers.get(layer)
         return known.parents if known else ()
 
+    def fed_by(self, source: str) -> frozenset[str]:
+        """Layers whose output depends on what another, or the model's input, puts out; itself too.
+
+        A layer whose parents are not known is taken to depend on all that ran before it.
+        """
+        if source not in self._fed:
+            names = list(self.layers)
+            later = names[names.index(source) + 1 :] if source in self.layers else []
+            ahead = [source, *(n for n in later if n != INPUT and not self.layers[n].parents)]
+            found = set(names) if source == INPUT else set[str]()
+            children: dict[str, list[str]] = {}
+            for name, layer in self.layers.items():
+                for parent in layer.parents:
+                    children.setdefault(parent, []).append(name)
+            while ahead:
+                name = ahead.pop()
+                if name not in found:
+                    found.add(name)
+                    ahead += children.get(name, ())
+            self._fed = {**dict(list(self._fed.items())[-3:]), source: frozenset(found)}
+        return self._fed[source]
+
     def cause(self, layer: str) -> str:
         """The layer whose parameters shape this one's output.
 
@@ -264,6 +287,7 @@ class Sites:
         """Compute the masks anew when they are asked for."""
         self._masks.clear()
         self._chosen.clear()
+        self._fed.clear()
         for name, attribute in vars(type(self)).items():
             if isinstance(attribute, cached_property):
                 self.__dict__.pop(name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from shiftwatch import Alert, Layer, Monitor, Site
-from shiftwatch.incidents import Drift, Incidents, find_origin
+from shiftwatch.incidents import Incidents
+from shiftwatch.origin import Drift, find_origin
 from shiftwatch.records import INPUT, KINDS
 from shiftwatch.rules import Firing
 from shiftwatch.sites import Sites
@@ -154,8 +156,9 @@ def firing(
     metric: str = "variance_shift",
     severity: str = "warning",
     score: float = 2.0,
+    origin: str = "",
 ) -> Firing:
-    return Firing(step, column, kind, severity, metric, 3.0, 1.0, "so it is", score)
+    return Firing(step, column, kind, severity, metric, 3.0, 1.0, "so it is", score, origin)
 
 
 def table(*names: str) -> Sites:
@@ -291,7 +294,7 @@ def test_one_kind_is_raised_once_per_incident() -> None:
     assert len(told(incidents, sites, [firing(0), firing(1)], 12)) == 1
     assert told(incidents, sites, [firing(0, step=13)], 16) == []
     assert len(told(incidents, sites, [firing(0, step=20, kind="mean_shift")], 24)) == 1
-    assert incidents.state()["open"]["incident"]["followers"] == ["b"]
+    assert incidents.state()["open"][0]["incident"]["followers"] == ["b"]
 
 
 def test_quiet_closes_an_incident_though_a_condition_holds() -> None:
@@ -352,3 +355,232 @@ def test_the_state_is_plain_and_comes_back() -> None:
     other = Incidents()
     other.load(waiting.state())
     assert [a.kind for a in other.flush(sites, 12)[0]] == ["dead"]
+
+
+# --- a second cause ----------------------------------------------------------------------
+
+
+def network() -> tuple[Sites, dict[str, int]]:
+    """``a`` feeds ``b`` and ``side``, ``b`` feeds ``c``; with columns by what they are."""
+    sites = Sites()
+    parents = {INPUT: (), "a": (INPUT,), "b": ("a",), "side": ("a",), "c": ("b",)}
+    columns = {}
+    for name, before in parents.items():
+        layer = Layer(name, parameters=name != INPUT, parents=before)
+        columns[name] = sites.add(Site(name, "input" if name == INPUT else "output"), layer)
+    for name in ("a", "b", "c"):
+        for tensor in ("weight", "gradient", "update"):
+            columns[f"{name} {tensor}"] = sites.add(Site(name, tensor), sites.layers[name])
+    return sites, columns
+
+
+def tell(
+    incidents: Incidents, sites: Sites, firings: list[Firing], step: int, **options: Any
+) -> list[Alert]:
+    """Alerts, where no site has moved and conditions hold everywhere."""
+    return incidents.update(
+        firings, sites, moved(sites), step, np.ones(len(sites), bool), **options
+    )[0]
+
+
+def opened(sites: Sites, column: int, **options: Any) -> Incidents:
+    """An incident that is open since step 10."""
+    incidents = Incidents()
+    assert [a.incident for a in tell(incidents, sites, [firing(column, **options)], 11)] == [1]
+    return incidents
+
+
+SECOND = [
+    ("a weight", {"kind": "corruption", "metric": "unexplained_change"}, "a"),
+    ("c weight", {"kind": "corruption", "metric": "unexplained_change"}, "c"),
+    ("c update", {"kind": "frozen", "metric": "relative_update"}, "c"),
+    ("c update", {"kind": "update", "metric": "relative_update", "origin": "c"}, "c"),
+    ("c", {"kind": "batchnorm", "metric": "mode"}, "c"),
+    (INPUT, {}, INPUT),
+    ("c", {"kind": "distribution_shift", "metric": "unit_shift", "origin": INPUT}, INPUT),
+    ("a", {}, "a"),
+    ("side", {"kind": "mean_shift"}, "side"),
+    ("a update", {"kind": "update", "metric": "relative_update"}, "a"),
+]
+
+
+@pytest.mark.parametrize(("where", "what", "origin"), SECOND)
+@pytest.mark.parametrize("delay", [4, 10, 40])
+def test_what_an_open_incident_cannot_have_brought_about_is_one_of_its_own(
+    where: str, what: dict[str, str], origin: str, delay: int
+) -> None:
+    """Found swallowed to the end of the run."""
+    sites, columns = network()
+    incidents = opened(sites, columns["b"])
+    (alert,) = tell(incidents, sites, [firing(columns[where], step=10 + delay, **what)], 11 + delay)
+    assert (alert.incident, alert.origin) == (2, origin)
+
+
+FIRST = [
+    ("c", {}, 30),
+    ("c", {"kind": "dead", "metric": "dead_fraction"}, 30),
+    ("c update", {"kind": "update", "metric": "relative_update"}, 30),
+    ("a gradient", {"kind": "exploding", "metric": "rms"}, 30),
+    ("a", {}, 12),
+    ("a weight", {"kind": "corruption", "metric": "unexplained_change"}, 12),
+]
+
+
+@pytest.mark.parametrize(("where", "what", "step"), FIRST)
+def test_what_its_cause_may_have_brought_about_belongs_to_an_open_incident(
+    where: str, what: dict[str, str], step: int
+) -> None:
+    sites, columns = network()
+    incidents = opened(sites, columns["b"])
+    assert tell(incidents, sites, [firing(columns[where], step=step, **what)], 31) == []
+    (held,) = incidents.state()["open"]
+    assert held["incident"]["followers"] == [where.split()[0]]
+
+
+def test_each_of_two_open_incidents_gets_what_is_its_own() -> None:
+    sites, columns = network()
+    incidents = opened(sites, columns["b"])
+    tell(incidents, sites, [firing(columns["side"], step=20)], 21)
+    later = [firing(columns[n], step=30, kind="mean_shift") for n in ("side", "b", "c")]
+    alerts = tell(incidents, sites, later, 31)
+    assert sorted((a.incident, a.layer) for a in alerts) == [(1, "b"), (2, "side")]
+    assert [g["incident"]["followers"] for g in incidents.state()["open"]] == [["c"], []]
+
+
+def test_what_happens_at_once_with_a_second_cause_goes_with_it() -> None:
+    sites, columns = network()
+    incidents = opened(sites, columns["c"])
+    corruption = firing(columns["a weight"], step=30, kind="corruption", metric="corruption")
+    others = [firing(columns[name], step=30) for name in ("a", "b", "c")]
+    alerts = tell(incidents, sites, [*others, corruption], 31)
+    assert [(a.incident, a.kind) for a in alerts] == [(2, "corruption"), (2, "variance_shift")]
+    assert [g["incident"]["followers"] for g in incidents.state()["open"]] == [[], ["b"]]
+
+
+def test_a_cause_that_was_in_several_layers_at_once_is_one_cause_in_others_too() -> None:
+    """As weights that are rounded layer by layer."""
+    sites, columns = network()
+    what = {"kind": "corruption", "metric": "unexplained_change"}
+    incidents = Incidents()
+    tell(incidents, sites, [firing(columns[f"{n} weight"], **what) for n in "ab"], 11)
+    assert tell(incidents, sites, [firing(columns["c weight"], step=40, **what)], 41) == []
+
+
+def test_a_cause_that_goes_from_layer_to_layer_is_no_news_in_the_fourth() -> None:
+    names = [f"layer{i}" for i in range(6)]
+    sites, incidents = table(*names), Incidents()
+    weights = [sites.add(Site(n, "weight"), sites.layers[n]) for n in names]
+    numbers = []
+    for i, column in enumerate(weights):
+        what = firing(column, step=10 + 10 * i, kind="corruption", metric="unexplained_change")
+        numbers += [a.incident for a in tell(incidents, sites, [what], 11 + 10 * i)]
+    assert numbers == [1, 2, 3]
+
+
+def test_what_feeds_a_layer_is_known_from_its_parents() -> None:
+    """Loops end; a layer whose parents are not known sees all that ran before it."""
+    sites, _ = network()
+    assert sites.fed_by("b") == {"b", "c"} and sites.fed_by("c") == {"c"}
+    assert sites.fed_by(INPUT) == set(sites.layers) and INPUT not in sites.fed_by("a")
+    loop = Sites()
+    for name, before in {"x": ("y",), "y": ("x",), "z": (), "late": ("z",)}.items():
+        loop.add(Site(name), Layer(name, parameters=True, parents=before))
+    assert loop.fed_by("y") == set(loop.layers) and loop.fed_by("z") == {"z", "late"}
+    sites.add(Site("new"), Layer("new", parameters=True, parents=("c",)))
+    assert sites.fed_by("b") == {"b", "c", "new"}
+
+
+def test_a_loss_is_raised_beside_a_layer_of_the_same_kind() -> None:
+    sites, columns = network()
+    incidents = opened(sites, columns["b"], kind="exploding")
+    loss = firing(columns["c gradient"], step=40, kind="exploding", metric="loss")
+    alerts = tell(incidents, sites, [loss], 41)
+    assert [(a.incident, a.metric) for a in alerts] == [(1, "loss")]
+    assert tell(incidents, sites, [loss._replace(step=50)], 51) == []
+    assert incidents.state()["open"][0]["incident"]["kinds"] == ["exploding"]
+
+
+def broken(column: int, step: int) -> Firing:
+    return firing(column, step=step, kind="nonfinite", metric="nonfinite", severity="critical")
+
+
+def test_values_that_are_not_finite_are_raised_whatever_is_open() -> None:
+    sites, columns = network()
+    incidents = opened(sites, columns["b"])
+    (alert,) = tell(incidents, sites, [broken(columns["a"], 30)], 31)
+    assert (alert.incident, alert.layer, alert.origin) == (1, "a", "b")
+
+
+def test_values_that_are_not_finite_are_told_of_one_incident_and_not_of_all() -> None:
+    """They spread to whatever is open."""
+    sites, columns = network()
+    incidents = opened(sites, columns["b"])
+    tell(incidents, sites, [firing(columns["side"], step=20)], 21)
+    spread = [broken(columns[name], 30 + i) for i, name in enumerate(("side", "a", "b", "c"))]
+    assert [a.incident for a in tell(incidents, sites, spread[::-1], 34)] == [2]
+    assert tell(incidents, sites, [broken(columns["b gradient"], 36)], 37) == []
+    other = Incidents()
+    other.load(json.loads(json.dumps(incidents.state())))
+    assert other.state() == incidents.state()
+    assert tell(other, sites, [broken(columns["c gradient"], 44)], 45) == []
+
+
+def test_values_that_are_not_finite_are_news_where_they_cannot_have_spread() -> None:
+    sites, columns = network()
+    incidents = opened(sites, columns["b"], kind="nonfinite", metric="nonfinite")
+    # The next steps bring them to all layers, …
+    for name, step in (("c", 10), ("a weight", 11), ("c gradient", 18)):
+        assert tell(incidents, sites, [broken(columns[name], step)], step + 1) == []
+    # … of which some are seen late.
+    assert tell(incidents, sites, [broken(columns["c update"], 60)], 61) == []
+    (alert,) = tell(incidents, sites, [broken(columns["side"], 80)], 81)
+    assert (alert.incident, alert.origin) == (2, "side")
+    # What fires once more was finite in between.
+    (alert,) = tell(incidents, sites, [broken(columns["c"], 100)], 101)
+    assert (alert.incident, alert.origin) == (3, "c")
+
+
+def test_what_is_unrelated_keeps_no_incident_open() -> None:
+    sites, columns = network()
+    incidents = opened(sites, columns["b"])
+    for step in range(40, 120, 8):
+        tell(incidents, sites, [firing(columns["a gradient"], step=step, metric="rms")], step)
+    assert incidents.state()["open"] == []
+    assert tell(incidents, sites, [firing(columns["b"], step=121)], 122)[0].incident == 2
+
+
+def test_a_consequence_of_a_second_cause_waits_for_it_too() -> None:
+    sites, columns = network()
+    incidents = opened(sites, columns["c"])
+    late = firing(columns["b"], step=30, kind="dead", metric="dead_fraction")
+    assert tell(incidents, sites, [late], 31, hurry=True) == []
+    alerts = tell(incidents, sites, [firing(columns["a"], step=30)], 32)
+    assert {(a.incident, a.origin) for a in alerts} == {(2, "a")}
+
+
+def test_no_more_than_four_incidents_are_open_and_all_of_them_are_saved() -> None:
+    names = [f"layer{i}" for i in range(8)]
+    sites = Sites()
+    for name in names:  # side by side
+        sites.add(Site(name), Layer(name, parameters=True, parents=(INPUT,)))
+    incidents = Incidents()
+    for i in range(8):
+        (alert,) = tell(incidents, sites, [firing(i, step=10 + 5 * i)], 11 + 5 * i)
+        assert alert.incident == i + 1
+    assert [g["incident"]["number"] for g in incidents.state()["open"]] == [5, 6, 7, 8]
+    other = Incidents()
+    other.load(json.loads(json.dumps(incidents.state())))
+    assert other.state() == incidents.state()
+    assert tell(other, sites, [firing(7, step=60)], 61) == []
+
+
+def test_a_state_of_before_that_had_one_open_incident_is_taken() -> None:
+    sites, columns = network()
+    state = opened(sites, columns["b"]).state()
+    (held,) = state["open"]
+    before = {k: held[k] for k in ("incident", "everywhere", "latest", "raised")}
+    incidents = Incidents()
+    incidents.load({**state, "open": before})
+    assert tell(incidents, sites, [firing(columns["b"], step=20)], 21) == []
+    incidents.load({**state, "open": None})
+    assert tell(incidents, sites, [firing(columns["b"], step=20)], 21)[0].incident == 2
