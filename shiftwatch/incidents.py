@@ -334,8 +334,9 @@ class Incidents:
 
 
 def _key(firing: Firing) -> str:
-    """What is raised once in an incident: a kind, and of the loss by itself."""
-    return f"{firing.kind} of the loss" if firing.metric == "loss" else firing.kind
+    """What is raised once in an incident: a kind, and of a loss that rises by itself."""
+    rises = firing.metric == "loss" and firing.kind != "nonfinite"
+    return f"{firing.kind} of the loss" if rises else firing.kind
 
 
 def _here(group: _Open, firing: Firing, sites: Sites) -> bool:

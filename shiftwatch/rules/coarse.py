@@ -53,8 +53,9 @@ class Coarse:
     memory: int = 64
 
     def columns(self, sites: Sites) -> np.ndarray:
-        """Outputs in training."""
-        return sites.columns("output", train=True)
+        """Outputs in training, of several the first: an attention's weights are zero under a mask."""
+        columns = sites.columns("output", train=True)
+        return columns[[not sites.all[column].part for column in columns]]
 
     def init(self, sites: int) -> CoarseState:
         """Nothing seen."""
