@@ -5,26 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import threading
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter_ns as clock
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import Optimizer
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
 from shiftwatch.course import Course
-from shiftwatch.integrations.torch import modules
+from shiftwatch.integrations.torch import dark, modules
 from shiftwatch.integrations.torch.attending import Attending
 from shiftwatch.integrations.torch.census import Counters, Exact
 from shiftwatch.integrations.torch.clearing import Clearing
@@ -37,6 +32,7 @@ from shiftwatch.integrations.torch.probe import Probe, Prober
 from shiftwatch.integrations.torch.replay import Replayer
 from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
+from shiftwatch.integrations.torch.steps import Steps
 from shiftwatch.integrations.torch.sweep import End, Sweeper
 from shiftwatch.integrations.torch.weights import Weights, owned
 from shiftwatch.monitor import UNKEPT, Monitor
@@ -57,8 +53,6 @@ GRADIENTS_ALL = GRADIENT_TURN = 8
 THINNED = (64, 256, 1024)
 #: Forward passes per mode from which parents are read.
 TRACED = 2
-#: Steps after which a layer that was never called is named.
-PATIENCE = 3
 #: Steps that are left out together for which hooks come off: on and off costs as much as
 #: PyTorch takes for calling them a few times.
 FAR = 8
@@ -364,7 +358,8 @@ class TorchSource:
 
     # --- the optimizer -----------------------------------------------------------------------
 
-    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """An optimizer is about to step; whether it is one of ours is seen here."""
         if not self.armed or not self._ours(optimizer):
             return
         began = clock()
@@ -387,7 +382,8 @@ class TorchSource:
         if self._prober is not None:
             self._prober.before()
 
-    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+    def after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """It has stepped."""
         if not self.armed or not self._ours(optimizer):
             return
         began = clock()
@@ -898,14 +894,14 @@ class TorchSource:
         self._there |= there
         lost = [o for o in self._weights.forget(there) if o.layer not in gone]
         names = [n for n in gone if n not in fresh]
-        self._dark_together(names + [f"{o.layer}.{o.part or o.key}" for o in lost], _GONE)
-        self._dark_together(fresh, _FRESH)
+        self._dark_together(names + [f"{o.layer}.{o.part or o.key}" for o in lost], dark.GONE)
+        self._dark_together(fresh, dark.FRESH)
 
     def _look_for_replays(self) -> None:
         """Say once that nothing runs where a graph is replayed."""
         if self._shop.lanes.recorded and not self._said_replays:
             self._said_replays = True
-            self.monitor.dark("what is replayed", _REPLAYED)
+            self.monitor.dark("what is replayed", dark.REPLAYED)
 
     def _look_for_silent(self) -> None:
         """Name what no hook has seen."""
@@ -915,17 +911,17 @@ class TorchSource:
         if len(silent) == len(self._hooks):
             self._said_silent = True
             compiled = modules.compiled(self._model)
-            self.monitor.dark(type(self.root).__name__, _COMPILED if compiled else _NOTHING)
-        elif self.generation + 1 >= PATIENCE and self._grad_forward:
+            self.monitor.dark(type(self.root).__name__, dark.COMPILED if compiled else dark.NOTHING)
+        elif self.generation + 1 >= dark.PATIENCE and self._grad_forward:
             self._said_silent = True
             rounded = [h.name for h in silent if self.rounded and not h.kernel]
             inside = {id(m) for m in modules.in_compiled(self.root)}
             late = [h.name for h in silent if id(h.module) in inside and h.name not in rounded]
-            self._dark_together(rounded, _ROUNDED)
-            self._dark_together(late, _COMPILED)
+            self._dark_together(rounded, dark.ROUNDED)
+            self._dark_together(late, dark.COMPILED)
             for hook in silent:
                 if hook.name not in (*rounded, *late):
-                    self.monitor.dark(hook.name, _NEVER)
+                    self.monitor.dark(hook.name, dark.NEVER)
 
     def _dark_together(self, names: list[str], reason: str) -> None:
         """One message for many layers."""
@@ -936,83 +932,10 @@ class TorchSource:
 
 _RANK = {"input": 0, "output": 1, "gradient": 2, "weight": 3, "update": 4}
 
-_NEVER = (
-    f"it was not called in the first {PATIENCE} steps. Unused modules, calls of .forward() itself, "
-    "functional use of its weight, and code that was compiled before watch() are not seen, nor are "
-    "branches, loops and function transforms inside of compiled code"
-)
-_GONE = "it is no part of the model any more"
-_FRESH = (
-    "it came after watch(). To see it, close() and watch() again once the model has its new layers"
-)
-_NOTHING = (
-    "NO LAYER WAS CALLED in the first step, so no activation and no gradient is seen. Give watch() "
-    "the very model that is trained, and let it not be called through .forward()"
-)
-_COMPILED = (
-    "IT WAS COMPILED BEFORE, and what is compiled runs no new hooks: activations and gradients are "
-    "not seen, parameters and updates are. To see all, call watch() before the compiled model is "
-    "called for the first time, or torch._dynamo.reset() after watch(): it is compiled once more"
-)
-_REPLAYED = (
-    "it was recorded into a CUDA graph, and a replay runs no hooks: outputs, inputs, gradients and "
-    "the optimizer's own step are not seen in it, nor are its losses unless step(loss=) is given "
-    "them. Weights are, with all that changed in a step as its update"
-)
-_ROUNDED = (
-    "compiled in half precision, where what lies between two kernels is not rounded; to look at it "
-    "would round it, and change the result. Linear and convolutional layers are seen, with inputs"
-)
-
-
 #: The frame that stands between a training and its optimizer's step under a gradient scaler,
 #: and how many frames away it may be: those of schedulers and wrappers lie between.
 _SCALED_STEP = torch.amp.GradScaler.step.__code__
 _DEEP = 13
-
-
-class Steps:
-    """Has a source told of every optimizer's steps, until it is removed or gone.
-
-    All sources share one hook of each kind: PyTorch walks through its table of them as it is,
-    and to add or remove one while another thread's optimizer steps would break that step. The
-    hooks hold no source: one that was never closed goes with its model.
-    """
-
-    _refs: ClassVar[tuple[weakref.ref[TorchSource], ...]] = ()
-    _handles: ClassVar[list[Any]] = []
-    _lock: ClassVar[Any] = threading.Lock()
-
-    def __init__(self, source: TorchSource) -> None:
-        self._source = source
-        with Steps._lock:
-            Steps._refs = tuple(map(weakref.ref, (*Steps.told(), source)))
-            if not Steps._handles:
-                Steps._handles.append(register_optimizer_step_pre_hook(_stepping))
-                Steps._handles.append(register_optimizer_step_post_hook(_stepped))
-
-    @classmethod
-    def told(cls) -> list[TorchSource]:
-        """The sources that are."""
-        return [source for ref in cls._refs if (source := ref()) is not None]
-
-    def remove(self) -> None:
-        """Not any more."""
-        with Steps._lock:
-            left = [source for source in Steps.told() if source is not self._source]
-            Steps._refs = tuple(map(weakref.ref, left))
-            while not left and Steps._handles:
-                Steps._handles.pop().remove()
-
-
-def _stepping(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    for source in Steps.told():
-        source._before(optimizer, args, kwargs)
-
-
-def _stepped(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    for source in Steps.told():
-        source._after(optimizer, args, kwargs)
 
 
 def _nothing() -> Batch:

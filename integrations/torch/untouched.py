@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.nested import copied, tensors
+from shiftwatch.integrations.torch.steps import Steps
 
 #: Random numbers of such passes: the same in each, so that dropout drops the same.
 SEED = 0
@@ -94,8 +95,6 @@ def generators(model: nn.Module) -> list[Any]:
 @contextmanager
 def _blind() -> Iterator[None]:
     """No monitor samples what runs within it."""
-    from shiftwatch.integrations.torch.source import Steps  # which probes by this module
-
     sources = [(source, source.armed) for source in Steps.told()]
     for source, _ in sources:
         source.armed = False
