@@ -70,9 +70,10 @@ class Monitor:
         budget: share of the step time, such as 0.01, under which shiftwatch keeps itself
             by watching fewer steps; ``None`` watches every ``every``-th.
         reference: ``"first"``, ``"previous"``, ``"decayed"``, or the path of a good run.
-        alpha: false-alarm budget of a whole run: the probability, such as 0.01, that a healthy
-            one raises anything by chance, over all layers, metrics and steps. What it rests on:
-            ``docs/alarms.md``. Rules that are given bring their own.
+        alpha: nominal false-alarm budget of a whole run, such as 0.01: how likely a healthy one
+            raises anything because of a score, over all layers and steps; conditions have
+            limits of their own. What it rests on, and where it ends: ``docs/alarms.md``. Rules
+            that are given bring their own.
         rules: who judges; ``None`` for ``shiftwatch.rules.DEFAULT``.
         metrics: own metrics, name to function of ``(summary)`` or ``(current, reference)``
             returning float64[sites].

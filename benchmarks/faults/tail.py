@@ -8,7 +8,7 @@ there at the next step, too. Peaks over a threshold follow a generalised Pareto
 law (Pickands 1975, Balkema & de Haan 1974) whatever the law of the scores, if they are alike and
 hardly dependent. Its constants go into ``shiftwatch/alpha.py``; the table says how well they hold: how many
 runs exceed what one in a hundred should, on one half of the architectures with the constants of
-the other.
+the other; and how firm the constants are: peaks come in crowds, so whole networks are drawn anew.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from benchmarks.faults.intervals import clopper_pearson
 from benchmarks.faults.observers import OBSERVERS, silence
 from benchmarks.faults.score import learned
 from benchmarks.faults.training import train
+from shiftwatch.alpha import MOST
 from shiftwatch.detectors.jump import LEAST, Jump
 
 RESULTS = Path(__file__).parent.parent / "results" / "faults"
@@ -106,6 +107,18 @@ def beyond(rows: Sequence[dict[str, Any]], alpha: float, tail: tuple[float, floa
     return count
 
 
+def redrawn(rows: Sequence[dict[str, Any]], times: int = 400) -> np.ndarray:
+    """Shape, and chance of a look beyond MOST, with as many networks drawn anew: float64[times, 2]."""
+    rng = np.random.default_rng(0)
+    names = sorted({row["network"] for row in rows})
+    found = []
+    for _ in range(times):
+        drawn = [r for name in rng.choice(names, len(names)) for r in rows if r["network"] == name]
+        rate, shape, scale = fit(drawn)
+        found.append((shape, rate * genpareto.sf(MOST - THRESHOLD, shape, scale=scale)))
+    return np.array(found)
+
+
 def main() -> None:
     """Measure what is missing, fit, and print the constants and how well they hold."""
     parser = argparse.ArgumentParser(
@@ -128,6 +141,19 @@ def main() -> None:
     print(f"{len(rows)} runs, {sum(r['looks'] for r in rows):,} scores")
     print(f"RATE, SHAPE, SCALE = {rate:.3g}, {shape:.3g}, {scale:.3g}  # over {THRESHOLD:g}")
     names = sorted({row["network"] for row in rows})
+    peaks = {n: sum(len(r["scores"]) for r in rows if r["network"] == n) for n in names}
+    loud = sum(bool(r["scores"]) for r in rows)
+    most = max(peaks, key=lambda name: peaks[name])
+    print(
+        f"{sum(peaks.values())} peaks in {loud} runs of {sum(map(bool, peaks.values()))} of "
+        f"{len(names)} networks, {peaks[most]} of them in {most}; the largest "
+        f"{max(max(r['scores'], default=0.0) for r in rows)}"
+    )
+    (low, least), (high, largest) = np.percentile(redrawn(rows), [2.5, 97.5], axis=0)
+    print(
+        f"networks drawn anew, 95 %: SHAPE {low:.2f} to {high:.2f}, beyond {MOST:g} "
+        f"{least:.1g} to {largest:.1g} of all looks"
+    )
     halves = [[r for r in rows if names.index(r["network"]) % 2 == k] for k in (0, 1)]
     for alpha in (0.001, 0.01, 0.1):
         hits = sum(beyond(halves[k], alpha, fit(halves[1 - k])) for k in (0, 1))
