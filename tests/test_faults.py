@@ -24,7 +24,7 @@ from benchmarks.faults.cases import PLACES, SEEDS, SETS, Case, cases, quick
 from benchmarks.faults.faults import FAULTS, INPUT, Fault
 from benchmarks.faults.habits import Adapted, bandit
 from benchmarks.faults.healthy import SITUATIONS, Situation
-from benchmarks.faults.intervals import clopper_pearson
+from benchmarks.faults.intervals import clopper_pearson, redrawn
 from benchmarks.faults.networks import BY_NAME, NETWORKS, Forgers, Network, skeleton
 from benchmarks.faults.observers import FIELDS, OBSERVERS
 from benchmarks.faults.training import Action, Plan, Trace, Training, train
@@ -385,6 +385,14 @@ def test_of_no_trials_nothing_is_known() -> None:
     assert clopper_pearson(0, 0) == (0.0, 1.0)
     with pytest.raises(ValueError, match="3 of 2"):
         clopper_pearson(3, 2)
+
+
+def test_hits_that_gather_in_one_group_are_less_sure_than_as_many_that_are_spread() -> None:
+    """The same ten of a hundred, all in one network, and one in each."""
+    gathered = redrawn([(10, 10)] + [(0, 10)] * 9)
+    spread = redrawn([(1, 10)] * 10)
+    assert gathered[0] == 0.0 and gathered[1] >= 0.3
+    assert spread == (0.1, 0.1) and redrawn([]) == (0.0, 1.0)
 
 
 def alert(detected: int, kind: str, origin: str, incident: int = 1) -> dict[str, Any]:

@@ -40,7 +40,8 @@ Every observer saw the same {healthy:,} healthy runs and {faulty:,} runs with a 
 did nothing that anybody could find. A healthy run with any alarm is a false alarm. A fault is found if anything new is
 raised from its first step on, so that what is always loud finds nearly all: read the two columns
 together. Kind and origin are judged by the first incident since the fault; a loss alone names
-neither. Brackets are intervals of 95 % (Clopper and Pearson).
+neither. Brackets are intervals of 95 % (Clopper and Pearson), which take runs for independent; runs of one
+network are not, so "for other networks like these" draws networks anew (bootstrap, percentiles).
 
 {picture}{tables}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.faults import faults, healthy
 from benchmarks.faults.faults import ANYWHERE, INPUT
-from benchmarks.faults.intervals import clopper_pearson
+from benchmarks.faults.intervals import clopper_pearson, redrawn
 from benchmarks.faults.runs import Row
 
 ALARMS = ("warning", "critical")
@@ -161,11 +161,13 @@ def _overview(calm: Sequence[Row], struck: Sequence[Row], apart: Sequence[Row]) 
     ]
     lines = [
         ("healthy runs with an alarm", share(sum(bool(alarms(r)) for r in calm), len(calm))),
+        ("for other networks like these", _elsewhere(calm, lambda row: bool(alarms(row)))),
         ("situations with an alarm in every seed", _structural(calm)),
         ("left out: situations that did not learn", _loud([r for r in apart if r["strikes"] is None])),
         ("left out: faults like a new task", _loud([r for r in apart if r["strikes"] is not None])),
         ("faults killed", share(len(killed), len(struck))),
         ("killed faults found", share(len(caught), len(killed))),
+        ("for other networks like these", _elsewhere(killed, lambda row: find(row).detected is not None)),
         ("of those that edit no weight", _without_edits(killed)),
         ("alarm before the fault", share(sum(find(r).early for r in struck), len(struck))),
         ("kind right, of those found", share(sum(f.kind_right for f in caught), len(caught))),
@@ -181,6 +183,13 @@ def _overview(calm: Sequence[Row], struck: Sequence[Row], apart: Sequence[Row]) 
         ("watched run not the same as without", str(sum(not row["same"] for row in struck))),
     ]  # fmt: skip
     return Table("Overview", ("what", "how much"), lines)
+
+
+def _elsewhere(rows: Sequence[Row], hit: Callable[[Row], bool]) -> str:
+    """The same share's interval where networks, and not runs, are drawn anew."""
+    networks = _by(rows, lambda row: row["network"]).values()
+    low, high = redrawn([(sum(map(hit, own)), len(own)) for own in networks])
+    return f"[{low:.1%}, {high:.1%}]"
 
 
 def _loud(rows: Sequence[Row]) -> str:
