@@ -235,3 +235,24 @@ def test_another_length_is_no_other_mask() -> None:
             optimizer.step()
             monitor.step(loss=loss)
     assert not said(monitor)
+
+
+class Skipping(nn.Sequential):
+    """The second attention of the network may be left out."""
+
+    skipped = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        for place, part in enumerate(self):
+            x = x if self.skipped and place == 2 else part(x)
+        return x
+
+
+def test_an_attention_that_is_left_out_now_and_then_is_not_gone() -> None:
+    """As under stochastic depth: in the pass that is listened to its layer did not run either."""
+    model = Skipping(nn.Linear(4, WIDTH), *(Heads() for _ in range(6)), nn.Linear(WIDTH, 3))
+
+    def change(step: int) -> None:
+        model.skipped = step >= 3 * EVERY and step % EVERY < 3
+
+    assert not said(train(model, change)[0])

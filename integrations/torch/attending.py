@@ -87,8 +87,9 @@ class Attending:
         self._mode: Careful | None = None
         self._global: Any = None
         self._met: list[tuple[ForwardHook, Tensor]] = []
-        self._away: list[tuple[int, list[ForwardHook], Tensor, Any]] = []
+        self._away: list[tuple[int, list[ForwardHook], set[ForwardHook], Tensor, Any]] = []
         self._known: dict[ForwardHook, None] = {}  # layers with an attention
+        self._ran: set[ForwardHook] = set()  # watched layers that ran in the pass
         self._tries, self._step = 0, 0
         self._possible = bool(hooks) and not modules.scripted(root)
         self._leave: Any = None
@@ -107,7 +108,7 @@ class Attending:
         if self._mode is not None or _compiled(root):
             return
         self._tries, self._step = self._tries + 1, step
-        self._met = []
+        self._met, self._ran = [], set()
         run: Run[Tensor] = Run(lambda layer, kind, logits: sharpness(logits))
         self._mode = Careful(run)
         self._leave = root.register_forward_hook(self._ended, always_call=True)
@@ -119,6 +120,8 @@ class Attending:
 
         def passed(module: Any, args: Any, output: Any) -> None:
             hook = self._hooks.get(id(module))
+            if hook is not None:
+                self._ran.add(hook)
             if hook is not None and run.calls:
                 self._met += [(hook, reading) for reading in run.calls.values()]
                 run.calls = {}
@@ -146,14 +149,14 @@ class Attending:
         if met:
             self._send([hook for hook, _ in met], torch.stack([r for _, r in met]))
         else:
-            self._away.append((self._step, [], torch.zeros(0, 2), None))
+            self._away.append((self._step, [], self._ran, torch.zeros(0, 2), None))
 
     def _send(self, hooks: list[ForwardHook], readings: Tensor) -> None:
         device = slab.elsewhere(readings)
         host, done = (
             (readings, None) if device is None else self._lanes.of(device).download(readings)
         )
-        self._away.append((self._step, hooks, host, done))
+        self._away.append((self._step, hooks, self._ran, host, done))
 
     def _stop(self) -> None:
         if self._mode is not None:
@@ -163,11 +166,11 @@ class Attending:
             self._mode = None
 
     def take(self) -> tuple[Attended, ...]:
-        """What has come home: a reading of each layer that has an attention, or had one."""
+        """What has come home: a reading of each layer that has an attention, or had one and ran."""
         found: list[Attended] = []
-        while self._away and (self._away[0][3] is None or self._away[0][3].query()):
-            step, hooks, host, _ = self._away.pop(0)
-            heard: dict[ForwardHook, list[list[float]]] = {h: [] for h in self._known}
+        while self._away and (self._away[0][-1] is None or self._away[0][-1].query()):
+            step, hooks, ran, host, _ = self._away.pop(0)
+            heard: dict[ForwardHook, list[list[float]]] = {h: [] for h in self._known if h in ran}
             for hook, reading in zip(hooks, host.tolist(), strict=True):
                 heard[hook].append(reading)
             for hook, rows in heard.items():

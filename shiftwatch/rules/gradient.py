@@ -24,13 +24,14 @@ _SHARE = 0.1
 
 class GradientState(NamedTuple):
     """Attributes: jump: [..., sites, 2]; last: float64[sites], latest log2 rms; until: int64[sites];
-    profiled: bool, whether the profile over depth was judged; began: float64[1], the loss then,
+    most: float64[sites], the largest since the last look at the profile over depth; profiled: bool, whether the profile over depth was judged; began: float64[1], the loss then,
     NaN before and once it was judged whether the loss has moved.
     """
 
     jump: JumpState
     last: np.ndarray
     until: np.ndarray
+    most: np.ndarray
     profiled: np.ndarray
     began: np.ndarray
 
@@ -81,6 +82,7 @@ class Gradient:
             self._jump.init((sites, 2)),
             np.full(sites, np.nan),
             np.full(sites, -1, np.int64),
+            np.full(sites, np.nan),
             np.zeros(1, bool),
             np.full(1, np.nan),
         )
@@ -95,6 +97,7 @@ class Gradient:
         with np.errstate(divide="ignore"):
             levels = np.log2(np.maximum(sizes, 1e-30))
         common, last = _common(levels, state.last)
+        most = np.fmax(state.most, np.fmax.reduce(levels, axis=0, initial=-np.inf))
         jump = replace(self._jump, limit=self._needed(2 * mine.size, frame.steps))
         both = np.stack([levels, levels - common[:, None]], -1)
         inner, out = jump.run(jump.refresh(state.jump), both, frame.steps)
@@ -125,21 +128,23 @@ class Gradient:
         if not profiled[0] and frame.steps.size and frame.steps[-1] >= 15:
             profiled = np.ones(1, bool)
             began = np.array([_middle(evidence.losses)])
-            firings += self._profile(evidence, mine, last, self.profile)
+            firings += self._profile(evidence, mine, most, self.profile)
+            most = last
         elif np.isfinite(began[0]) and frame.steps.size and frame.steps[-1] >= _STUCK:
             if abs(_middle(evidence.losses) - began[0]) < _FLAT * abs(began[0]):
-                firings += self._profile(evidence, mine, last, self.faint)
+                firings += self._profile(evidence, mine, most, self.faint)
             began = np.full(1, np.nan)
-        return Verdict(GradientState(inner, last, until, profiled, began), firings, until >= 0)
+        state = GradientState(inner, last, until, most, profiled, began)
+        return Verdict(state, firings, until >= 0)
 
     def _profile(
-        self, evidence: Evidence, mine: np.ndarray, last: np.ndarray, least: float
+        self, evidence: Evidence, mine: np.ndarray, most: np.ndarray, least: float
     ) -> list[Firing]:
-        """Whether the gradient reaches the first layers at all: at least so much of the last's."""
+        """Whether the gradient ever reaches the first layers: at least so much of the last's."""
         sites = evidence.sites
         weighted = [
             place
-            for place in np.flatnonzero(np.isfinite(last)).tolist()
+            for place in np.flatnonzero(np.isfinite(most)).tolist()
             if (site := sites.all[mine[place]]) and not site.part
             if sites.layers[site.layer].parameters
         ]
@@ -147,8 +152,8 @@ class Gradient:
         if len(weighted) < 3:
             return []
         first, final = weighted[0], weighted[-1]
-        ratio = 2.0 ** float(last[first] - last[final])
-        if not 0 < ratio < least or last[final] <= np.log2(1e-30):
+        ratio = 2.0 ** float(most[first] - most[final])
+        if not 0 < ratio < least or most[final] <= np.log2(1e-30):
             return []
         return [
             Firing(
@@ -157,8 +162,8 @@ class Gradient:
                 kind="vanishing",
                 severity="warning",
                 metric="rms",
-                value=2.0 ** float(last[first]),
-                limit=least * 2.0 ** float(last[final]),
+                value=2.0 ** float(most[first]),
+                limit=least * 2.0 ** float(most[final]),
                 text=f"gradient is {ratio:.2g} of the last layer's from the start"
                 + (", and the loss has not moved since" if least == self.faint else ""),
                 score=float(np.log2(least / ratio)) + 1,

@@ -364,12 +364,19 @@ class Optimizer:
         touched = np.flatnonzero(np.nan_to_num(change) > 0)
         if not touched.size:
             return []
+
+        def carries(place: np.intp | int) -> str:
+            """Its layer; none of norms and slopes, which are pruned by nobody."""
+            column = mine[place]
+            layer = sites.layers[sites.all[column].layer]
+            return layer.name if sites.main[column] and not layer.norm else ""
+
         usual = tampered[touched] >= 3  # clipping and the like: part of this training
         tampered[touched] += 1
-        known = {sites.all[mine[c]].layer for c in np.flatnonzero(np.isfinite(change))}
-        layers = {sites.all[mine[c]].layer for c in touched.tolist()}
-        if len(layers) * 2 > len(known) and len(known) > 1:
-            return []  # the whole model was replaced: loaded, swapped, averaged
+        known = {layer for c in np.flatnonzero(np.isfinite(change)) if (layer := carries(c))}
+        layers = {layer for c in touched.tolist() if (layer := carries(c))}
+        if len(layers) * 2 > len(known) > 1:
+            return []  # the whole model was replaced: loaded, swapped, averaged, pruned
         found = []
         for column in touched[~usual].tolist():
             if change[column] < self.tamper:
