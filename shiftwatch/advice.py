@@ -7,6 +7,20 @@ BY_METRIC = {
     "loss": "Compare a few targets with their inputs by eye: labels that belong to other samples, "
     "renumbered classes and a loss that is applied twice all look like this. If the updates grew "
     "too, look at momentum, weight decay and the sign of the loss.",
+    "attention": "Look at the mask that this batch came with, at the code that builds it, and at the axis "
+    "of the softmax. If they are as they were, look at the scale of queries and keys: logits that "
+    "grow leave each query one key (Zhai et al. 2023); normalise both, or lower the rate.",
+    "unit_shift": "Other data enter than before. Compare a few inputs from before and after by eye: "
+    "preprocessing, normalisation constants, the order of channels or columns, and one class alone "
+    "because the shuffling failed.",
+    "distinct": "Samples of a batch repeat. Look at the sampler and the loader: an index that does not "
+    "advance, workers that share a seed, a cache that always gives the same item.",
+    "equal_steps": "A sum has lost all its parts but one. Look for a shortcut or a branch that is skipped "
+    "or detached, or whose factor became zero.",
+    "zero_gap": "Look for a cast to whole numbers, rounding, or a quantiser that was switched on here. "
+    "Where that is meant, as in quantisation-aware training, nothing is wrong.",
+    "passed": "Look at the rate of this dropout and at what schedules it: what follows learns from the "
+    "little that passes. Rates above a half are rarely of use.",
     "mode": "Call model.train() after every evaluation. If some layers are to stay in evaluation "
     "mode, as in fine-tuning, set those layers alone, from the start.",
 }

@@ -144,11 +144,7 @@ class Birth:
 
 def _passages(sites: Sites) -> Iterator[tuple[str, int, list[int]]]:
     """Layers with drawn weights: name, column of the output, columns of what enters."""
-    outputs = {
-        sites.all[c].layer: c
-        for c in sites.columns("output", "input", train=True)[::-1].tolist()
-        if sites.all[c].tensor == "output" or sites.all[c].layer == INPUT
-    }
+    outputs = sites.gives
     entering = {sites.all[c].layer: c for c in sites.columns("input", train=True).tolist()}
     for name, column in outputs.items():
         layer = sites.layers[name]

@@ -133,8 +133,7 @@ class Plateau:
         opening = state.opening.copy()
         first = losses[: missing.size]
         opening[missing[: first.size]] = first
-        main = np.flatnonzero(sites.mask("update", train=True) & sites.main)
-        moved = evidence.update[batch.stepped][:, main]
+        moved = evidence.update[batch.stepped][:, sites.learning]
         moved = np.where(np.isfinite(moved), moved, 0.0).max(1, initial=0.0)
         return PlateauState(state.phase, opening, late, state.path + moved.sum())
 
