@@ -461,12 +461,19 @@ def relu(share: Callable[[int], float], width: int = 16) -> Show:
 
 @pytest.mark.parametrize("share", [0.5, 0.625, 1.0])
 def test_units_that_die_are_found_and_dated(share: float) -> None:
+    """Where some are left it is a note: they may wake under other data."""
     monitor = watch(relu(lambda step: share if step >= 64 else 0.0), 128)
-    alert = next(a for a in monitor.alerts if a.kind == "dead")
+    alert = next(a for a in monitor.history.alerts if a.kind == "dead")
     assert alert.layer == "relu1" and alert.origin == "fc1"
     assert 62 <= alert.step <= 66 and alert.detected <= (96 if share >= 0.625 else 128)
     assert alert.value == pytest.approx(share) and alert.value >= alert.limit
-    assert alert.severity == ("critical" if share >= 0.6 else "warning")
+    assert alert.severity == ("critical" if share == 1.0 else "info")
+
+
+def test_the_last_units_that_die_raise_the_alarm_that_the_first_did_not() -> None:
+    show = relu(lambda step: 0.0 if step < 64 else 0.625 if step < 112 else 1.0)
+    notes = [(a.severity, a.value) for a in watch(show, 160).history.alerts if a.kind == "dead"]
+    assert notes == [("info", 0.625), ("critical", 1.0)]
 
 
 def test_a_layer_born_dead_is_found_once_it_can_be_told() -> None:

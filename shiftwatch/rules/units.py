@@ -2,7 +2,9 @@
 
 Both have an absolute meaning, so both are judged by level; but healthy nets have some of
 either, so it is the growth over the layer's own beginning that counts. A layer that is
-born broken has no growth to show: the first windows are judged by level, with wide limits.
+born broken has no growth to show: the first windows are judged by level, with wide limits. And a
+unit that is silent under the data of late may wake under others, as where classes come in blocks:
+that many of a layer are is worth a note, and an alarm only where hardly one is left.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from shiftwatch.statistics.dead_fraction import dead_share
 
 class LevelState(NamedTuple):
     """Attributes: sum: Cusum over the growth; base: float64[sites], level at the beginning;
-    raised: bool[sites].
+    stage: int64[sites], 0 where nothing was said, 1 after a note, 2 after an alarm.
     """
 
     sum: CusumState
     base: np.ndarray
-    raised: np.ndarray
+    stage: np.ndarray
 
 
 class UnitsState(NamedTuple):
@@ -45,6 +47,7 @@ class Growth:
         birth: level at the start from which a layer counts as born broken.
         level: smallest level that is reported later, …
         growth: … and the smallest growth over the beginning.
+        alarm: level under which growth is a note and no alarm.
         critical: level from which it is critical.
         what: for the message.
     """
@@ -54,12 +57,21 @@ class Growth:
     birth: float
     level: float
     growth: float
+    alarm: float
     critical: float
     what: str
 
+    def severity(self, level: float, born: bool) -> str:
+        """By how much of a layer is left."""
+        if level >= self.critical:
+            return "critical"
+        return "warning" if born or level >= self.alarm else "info"
 
-DEAD = Growth("dead", "dead_fraction", 0.75, 0.45, 0.4, 0.6, "of the units are dead")
-SATURATED = Growth("saturation", "saturation", 0.75, 0.6, 0.3, 0.8, "of the values are saturated")
+
+DEAD = Growth("dead", "dead_fraction", 0.75, 0.45, 0.4, 0.9, 0.9, "of the units are dead")
+SATURATED = Growth(
+    "saturation", "saturation", 0.75, 0.6, 0.3, 0.0, 0.8, "of the values are saturated"
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ class UnitHealth:
 
         def level() -> LevelState:
             return LevelState(
-                self._cusum.init((sites,)), np.full(sites, np.nan), np.zeros(sites, bool)
+                self._cusum.init((sites,)), np.full(sites, np.nan), np.zeros(sites, np.int64)
             )
 
         return UnitsState(level(), level())
@@ -118,7 +130,9 @@ class UnitHealth:
             found = [f._replace(step=_began(f.column, mine, evidence)) for f in found]
         firings = [f._replace(column=int(mine[f.column])) for f in firings + found]
         return Verdict(
-            UnitsState(dead_state, flat_state), firings, dead_state.raised | flat_state.raised
+            UnitsState(dead_state, flat_state),
+            firings,
+            np.maximum(dead_state.stage, flat_state.stage) > 1,
         )
 
     def _judge(
@@ -145,13 +159,15 @@ class UnitHealth:
         excess = self._cusum.k + weight * (ratio - self._cusum.k)
         total, _ = self._cusum.update(state.sum, np.where(seen, excess, np.nan))
         ripe = seen & (total.on | (ratio >= 3)) & (ratio >= 1) & (level >= limits.level)
-        fires = (born | ripe) & ~state.raised
+        loud = born | (level >= limits.alarm)
+        stage = np.where(born | ripe, np.where(loud, 2, 1), 0)
+        fires = stage > state.stage
         firings = [
             Firing(
                 step=first,
                 column=column,
                 kind=limits.kind,
-                severity="critical" if level[column] >= limits.critical else "warning",
+                severity=limits.severity(float(level[column]), bool(born[column])),
                 metric=limits.metric,
                 value=float(level[column]),
                 limit=float(limits.birth if born[column] else base[column] + needed[column]),
@@ -161,9 +177,8 @@ class UnitHealth:
             )
             for column in np.flatnonzero(fires).tolist()
         ]
-        over = state.raised & seen & (growth < needed / 2) & (level < limits.birth)
-        raised = (state.raised | fires) & ~over
-        return LevelState(total, base, raised), firings
+        over = (state.stage > 0) & seen & (growth < needed / 2) & (level < limits.birth)
+        return LevelState(total, base, np.where(over, 0, np.maximum(state.stage, stage))), firings
 
 
 def _began(place: int, mine: np.ndarray, evidence: Evidence) -> int:
