@@ -59,6 +59,7 @@ benchmarks: $(VENV)/.dev  ## a short run of every benchmark; figures to keep tak
 	$(BIN)/python benchmarks/gpu.py --quick --blocks 2 --compile off
 	$(BIN)/python benchmarks/soak.py --steps 1000
 	$(BIN)/python -m benchmarks.faults --quick --jobs $(WORKERS)
+	$(BIN)/python -m benchmarks.faults.pairs --quick --jobs $(WORKERS)
 
 papers: $(VENV)/.dev  ## draw the figures of docs/papers.md, check what they claim, fill in the page
 	$(BIN)/python examples/papers/all.py

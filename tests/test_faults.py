@@ -16,7 +16,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from benchmarks.faults import compare, faults, healthy, layers, oracle, runs, score
+from benchmarks.faults import compare, faults, healthy, layers, oracle, pairs, runs, score
 from benchmarks.faults.baselines import BASELINES
 from benchmarks.faults.baselines.recording import COLUMNS, WINDOW, Recorder, Recording
 from benchmarks.faults.baselines.signs import EPOCH, Sign, alerts, needed, of_layers
@@ -262,6 +262,22 @@ def test_a_loss_that_is_not_finite_kills(family: list[Trace]) -> None:
     losses[50] = np.nan
     verdict = oracle.judge(replace(family[0], losses=losses), family[0], family[1:], 40)
     assert verdict.killed and verdict.why == "nonfinite"
+
+
+# Two faults.
+
+
+def test_a_second_fault_is_told_by_an_incident_of_its_own() -> None:
+    """Weights ×5, then the input ×4: a miss if all were one incident, and not seen in the first alone."""
+    tried = pairs.trials([DENSE.name], [10])
+    both, first, _ = next(three for pair, _, three in tried if pair == "F40c then F34")
+    blow, raised = both.blows[1], pairs.alerts(both)
+    delay = pairs.told(raised, DENSE.name, blow)
+    assert delay is not None and delay <= 8
+    assert pairs.told([{**a, "incident": 1} for a in raised], DENSE.name, blow) is None
+    alone = pairs.alerts(first)
+    assert pairs.told(alone, DENSE.name, first.blows[0]) is not None
+    assert pairs.told(alone, DENSE.name, blow) is None
 
 
 # Runs and rows.
