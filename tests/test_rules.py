@@ -443,6 +443,19 @@ def test_the_input_explains_twice_its_change_of_shape_in_the_layers() -> None:
     assert shapes(mixed(from_200(0.0), ("a", some))) == [("a", 200)]
 
 
+def test_a_network_that_blows_up_does_not_accuse_its_input() -> None:
+    """What stays as it is looked as if it moved, beside values a billion times as large."""
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        factor = 3.0 ** max(0, step - 100)
+        monitor.observe(INPUT, random.normal(size=(16, 16)), tensor="input")
+        for i in range(5):
+            monitor.observe(f"fc{i}", factor * random.normal(size=(16, 16)))
+
+    found = watch(show, 144).alerts
+    assert found and INPUT not in {place for a in found for place in (a.layer, a.origin)}
+
+
 # --- dead and saturated units ------------------------------------------------------------
 
 

@@ -42,7 +42,7 @@ class ResponseState(NamedTuple):
     standard deviation; unit: float64[sites], what means are measured in; home: float64[sites, 3], levels before the last shift; until:
     int64[sites, 3], step at which a shift becomes the new normal, -1 where there is none;
     course: float64[COURSE, sites], size of the latest moves in limits; when: int64[COURSE],
-    their steps.
+    their steps; world: float64[1], size of the network's values of late.
     """
 
     jump: JumpState
@@ -53,6 +53,7 @@ class ResponseState(NamedTuple):
     until: np.ndarray
     course: np.ndarray
     when: np.ndarray
+    world: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ class Response:
             until=np.full((sites, 3), -1, np.int64),
             course=np.zeros((COURSE, sites)),
             when=np.full(COURSE, -1, np.int64),
+            world=np.full(1, np.nan),
         )
 
     def update(self, state: ResponseState, evidence: Evidence) -> Verdict:
@@ -141,7 +143,9 @@ class Response:
         mine = self.columns(evidence.sites)
         stds, means, spreads = frame.std[:, mine], frame.mean[:, mine], frame.spread[:, mine]
         world = _scale_of_network(np.hypot(means, stds))
-        least = max(1e-3 * world, 1e-30)
+        # Where all else blows up, what is quiet is not drowned: the input least of all.
+        lately = world if np.isnan(state.world[0]) else min(world, 2 * float(state.world[0]))
+        least = max(1e-3 * lately, 1e-30)
         units, typical = _units(stds, state.typical, state.unit, least)
         jump = self._for(evidence, mine)
         blast = replace(self._blast, limit=jump.limit)
@@ -183,7 +187,9 @@ class Response:
         unit = units[-1] if len(units) else state.unit
         inner, home = _rescaled(inner, home, 1 / unit)
         return Verdict(
-            ResponseState(inner, outer, typical, unit, home, until, course, when),
+            ResponseState(
+                inner, outer, typical, unit, home, until, course, when, np.array([lately])
+            ),
             firings,
             np.asarray((until >= 0).any(-1)),
         )
