@@ -696,14 +696,14 @@ def watches_may_begin_and_end_while_another_threads_optimizer_steps() -> None:
     model = network()
     failures: list[str] = []
     entered, go = threading.Event(), threading.Event()
-    usual = TorchSource._before
+    usual = TorchSource.before
 
     def slow(*arguments: Any) -> None:
         entered.set()
         go.wait(10)
         usual(*arguments)
 
-    TorchSource._before = slow
+    TorchSource.before = slow
     monitors = [watch(network(), run=False, rules=()) for _ in range(2)]
 
     def stepping() -> None:
