@@ -269,8 +269,8 @@ class Follower(Hook):
             return
         began = clock()
         try:
-            if source.scaler is not None:
-                source.note_scale()
+            if source.scaler.met is not None:
+                source.scaler.note()
             gradient = gradients[self.number]
             if gradient is not None and "gradient" not in self.layer.train.dark:
                 _record(self.tap, gradient)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -30,6 +29,7 @@ from shiftwatch.integrations.torch.modules import Watched
 from shiftwatch.integrations.torch.norms import Norms
 from shiftwatch.integrations.torch.probe import Probe, Prober
 from shiftwatch.integrations.torch.replay import Replayer
+from shiftwatch.integrations.torch.scaler import Scaler
 from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
 from shiftwatch.integrations.torch.steps import Steps
@@ -84,6 +84,7 @@ class TorchSource:
         calm: whether a hook has nothing to find out but values; in evaluation, in training.
         follows: whether gradients are sampled in this step.
         fused: whether hooks are part of compiled code.
+        scaler: by what gradients are too large.
     """
 
     def __init__(
@@ -147,8 +148,7 @@ class TorchSource:
         self._optimizer_seen = bool(optimizer)
         self._did_step = False
         self._clearing = Clearing()
-        self.scaler: Any = None  # weak reference to the gradient scaler, once it was met
-        self._scale: float | None = None  # its scale in this step
+        self.scaler = Scaler()
         for one in optimizer:
             self._known[one] = True
         # --- the sites
@@ -368,8 +368,9 @@ class TorchSource:
                 self._replayed, self._optimizer_seen = True, False
                 return
             self._optimizer_seen = not self._replayed
-            if self.follows or self.scaler is not None:
-                self._look_for_scaler()
+            if (self.follows or self.scaler.met is not None) and self.scaler.look():
+                # Of the steps that it skipped before nobody knows the scale.
+                self._shop.forget_gradients()
             self._settings = self._settings.joined(settings(optimizer))
             if self._owned:
                 self._weights.begin()
@@ -420,33 +421,6 @@ class TorchSource:
             self._known[optimizer] = True
         return ours
 
-    def _look_for_scaler(self) -> None:
-        """Whether it is a gradient scaler that has the optimizer step; an own frame tells."""
-        frame: Any = sys._getframe(2)
-        for _ in range(_DEEP):
-            if frame is None or frame.f_code is _SCALED_STEP:
-                break
-            frame = frame.f_back
-        else:
-            frame = None
-        if frame is not None:
-            if self.scaler is None:  # of the steps that it skipped before nobody knows the scale
-                self._shop.forget_gradients()
-            self.scaler = weakref.ref(frame.f_locals["self"])
-            self.note_scale()
-        elif self.scaler is not None:  # a step without it: a loss that was not scaled
-            self._scale = 1.0
-
-    def note_scale(self) -> None:
-        """Remember the scale of the backward pass under way."""
-        if self._scale is None:
-            scaler = self.scaler()
-            scale = None if scaler is None else scaler._get_scale_async()
-            if scale is None:  # where it is disabled
-                self._scale = 1.0
-            else:  # on a device, without waiting for it
-                self._scale = float(scale) if scale.is_cpu else scale.clone()
-
     def _weights_failed(self, error: Exception) -> None:
         if self.strict:
             raise error
@@ -491,9 +465,10 @@ class TorchSource:
                 if self.strict:
                     raise
                 self.monitor.dark(f"step {step}", f"not read in full: {_words(error)}")
-            if isinstance(self._scale, Tensor) or self._scale not in (None, 1.0):
-                self._shop.unscale(self._scale)
-            self._scale = None
+            scale = self.scaler.scale
+            if isinstance(scale, Tensor) or scale not in (None, 1.0):
+                self._shop.unscale(scale)
+            self.scaler.scale = None
             due = self._shop.close(step, self.generation % self._stride == 0)
             if self._shop.lanes.by_device:
                 if due:
@@ -894,8 +869,9 @@ class TorchSource:
         self._there |= there
         lost = [o for o in self._weights.forget(there) if o.layer not in gone]
         names = [n for n in gone if n not in fresh]
-        self._dark_together(names + [f"{o.layer}.{o.part or o.key}" for o in lost], dark.GONE)
-        self._dark_together(fresh, dark.FRESH)
+        names += [f"{o.layer}.{o.part or o.key}" for o in lost]
+        for what, reason in (*dark.together(names, dark.GONE), *dark.together(fresh, dark.FRESH)):
+            self.monitor.dark(what, reason)
 
     def _look_for_replays(self) -> None:
         """Say once that nothing runs where a graph is replayed."""
@@ -907,35 +883,15 @@ class TorchSource:
         """Name what no hook has seen."""
         if self._said_silent:
             return
-        silent = [h for h in self._hooks if not (h.train.fired or h.eval.fired)]
-        if len(silent) == len(self._hooks):
+        late = self.generation + 1 >= dark.PATIENCE and self._grad_forward
+        silent = dark.silent(self.root, self._model, self._hooks, self.rounded, late)
+        if silent is not None:
             self._said_silent = True
-            compiled = modules.compiled(self._model)
-            self.monitor.dark(type(self.root).__name__, dark.COMPILED if compiled else dark.NOTHING)
-        elif self.generation + 1 >= dark.PATIENCE and self._grad_forward:
-            self._said_silent = True
-            rounded = [h.name for h in silent if self.rounded and not h.kernel]
-            inside = {id(m) for m in modules.in_compiled(self.root)}
-            late = [h.name for h in silent if id(h.module) in inside and h.name not in rounded]
-            self._dark_together(rounded, dark.ROUNDED)
-            self._dark_together(late, dark.COMPILED)
-            for hook in silent:
-                if hook.name not in (*rounded, *late):
-                    self.monitor.dark(hook.name, dark.NEVER)
-
-    def _dark_together(self, names: list[str], reason: str) -> None:
-        """One message for many layers."""
-        if names:
-            more = f", … ({len(names)} layers)" if len(names) > 3 else ""
-            self.monitor.dark(", ".join(names[:3]) + more, reason)
+            for what, reason in silent:
+                self.monitor.dark(what, reason)
 
 
 _RANK = {"input": 0, "output": 1, "gradient": 2, "weight": 3, "update": 4}
-
-#: The frame that stands between a training and its optimizer's step under a gradient scaler,
-#: and how many frames away it may be: those of schedulers and wrappers lie between.
-_SCALED_STEP = torch.amp.GradScaler.step.__code__
-_DEEP = 13
 
 
 def _nothing() -> Batch:
