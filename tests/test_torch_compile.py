@@ -131,7 +131,7 @@ def train(
         optimizer.zero_grad()
         if monitor:
             if step == 7:
-                for tap in monitor._source._taps:
+                for tap in monitor._source.sites.taps:
                     slab, place = tap.slab, tap.place
                     rows = [
                         torch.tensor(slab.stage[call, row, place])

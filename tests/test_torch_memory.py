@@ -231,7 +231,7 @@ def transforms_of_functions_are_seen_through() -> None:
         for _ in range(3):
             model(x).sum().backward()
             monitor.step()
-        taps = [t for t in source._taps if t.site.tensor != "gradient"]
+        taps = [t for t in source.sites.taps if t.site.tensor != "gradient"]
         functions = (
             lambda: torch.func.vmap(model)(x), lambda: torch.func.functionalize(model)(x),
             lambda: torch.func.grad(lambda a: model(a).sum())(x),

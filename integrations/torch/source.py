@@ -21,6 +21,7 @@ from shiftwatch.course import Course
 from shiftwatch.integrations.torch import dark, modules
 from shiftwatch.integrations.torch.attending import Attending
 from shiftwatch.integrations.torch.census import Counters, Exact
+from shiftwatch.integrations.torch.changes import Changes, Structure, Trainable
 from shiftwatch.integrations.torch.clearing import Clearing
 from shiftwatch.integrations.torch.compiled import Call
 from shiftwatch.integrations.torch.graph import Graph
@@ -31,13 +32,14 @@ from shiftwatch.integrations.torch.probe import Probe, Prober
 from shiftwatch.integrations.torch.replay import Replayer
 from shiftwatch.integrations.torch.scaler import Scaler
 from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings
-from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
+from shiftwatch.integrations.torch.sites import Sites
+from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable
 from shiftwatch.integrations.torch.steps import Steps
 from shiftwatch.integrations.torch.sweep import End, Sweeper
 from shiftwatch.integrations.torch.weights import Weights, owned
 from shiftwatch.monitor import UNKEPT, Monitor
 from shiftwatch.probing import Probed
-from shiftwatch.records import INPUT, TENSORS, Alert, Event, Incident, Layer, Site
+from shiftwatch.records import INPUT, TENSORS, Alert, Incident
 from shiftwatch.replaying import Replayed
 from shiftwatch.running import Running
 from shiftwatch.source import Batch, Group
@@ -56,8 +58,6 @@ TRACED = 2
 #: Steps that are left out together for which hooks come off: on and off costs as much as
 #: PyTorch takes for calling them a few times.
 FAR = 8
-#: Steps after which a shape of the input has lasted.
-LASTING = 16
 
 logger = logging.getLogger("shiftwatch")
 
@@ -85,6 +85,7 @@ class TorchSource:
         follows: whether gradients are sampled in this step.
         fused: whether hooks are part of compiled code.
         scaler: by what gradients are too large.
+        sites: what is sampled of which layer.
     """
 
     def __init__(
@@ -113,10 +114,6 @@ class TorchSource:
         self._broken = False  # whether the newest loss that came home was not finite …
         self._sour = False  # … and that is news
         self._replayed = False  # whether the optimizer's step is part of a recorded graph
-        self._columns = 0
-        self._taps: list[Tap] = []
-        self._new: list[Tap] = []  # without a column yet
-        self._told: dict[str, Layer] = {}
         self._course = Course()
         self._energy = np.zeros(0)
         self._stride = 1
@@ -132,17 +129,13 @@ class TorchSource:
         self._forwards = {True: False, False: False}
         self._grad_forward = False
         self._batch_size = 0
-        self._shape: torch.Size | None = None  # of a sample
-        self._shape_since = 0
         self._steps: list[int] = []  # watched since the last take
         self._last_step = -1
         self._given: list[Settings] = []  # to the optimizers, at each of these steps
         self._sizes: list[int] = []
         self._stepped: list[bool] = []
-        self._events: list[Event] = []
-        self._usual_size = 0
-        self._settings = self._old = UNKNOWN
-        self._leapt = False  # what the optimizer was told, and it is to be judged now
+        self._changes = Changes()
+        self._settings = UNKNOWN
         self._known: weakref.WeakKeyDictionary[Optimizer, bool] = weakref.WeakKeyDictionary()
         self._stepper: Any = lambda: None  # weak reference to the one of these that stepped last
         self._optimizer_seen = bool(optimizer)
@@ -170,10 +163,8 @@ class TorchSource:
         wants = "weight" in kinds or "update" in kinds
         self._owned = owned(found, list(modules.walk(self.root)), whole) if wants else []
         self._weights = Weights(self._owned, "update" in kinds, self._shop.lanes)
-        self._kinds = kinds
-        self._built = modules.fingerprint(self.root)
-        self._there = {id(m) for m in self.root.modules()}
-        self._trains: list[bool] | None = None
+        self.sites = Sites(monitor, self._shop, kinds, self.layers, self._graph)
+        self._structure, self._trainable = Structure(self.root), Trainable()
         self._said_silent = self._said_replays = False
         self._handles: list[Any] = []
         self.counters, self._exact = Counters(self, self._hooks), exact
@@ -242,18 +233,6 @@ class TorchSource:
             return self.root.training
         return torch.is_grad_enabled() if gradients is None else gradients
 
-    def open(self, site: Site, axis: int | str, activation: str, like: Tensor) -> Tap:
-        """A tap for a site that is seen for the first time, with a tensor such as ``like``.
-
-        Raises:
-            Unseeable: where such tensors cannot be sampled.
-        """
-        refuse(like)
-        tap = Tap(self._shop, site, axis, activation)
-        self._taps.append(tap)
-        self._new.append(tap)
-        return tap
-
     def entered(
         self, given: Sequence[Tensor], training: bool, gradients: bool | None = None
     ) -> None:
@@ -264,7 +243,7 @@ class TorchSource:
         if not self._batch_size or training:
             self._batch_size = next((t.size(0) for t in given if t.dim()), self._batch_size)
         if training and given and not given[0].is_nested:
-            self._shaped(given[0].shape)
+            self._changes.shape(given[0].shape, self._last_step + 1)
         if self.tracing and self._may_trace(training) and not self._graph.begin(given):
             self.tracing = False
 
@@ -282,16 +261,7 @@ class TorchSource:
         if training or not self._batch_size:
             self._batch_size = shape[0]
         if training:
-            self._shaped(shape)
-
-    def _shaped(self, shape: torch.Size) -> None:
-        """Note the input's shape; one that follows upon another that had lasted is told."""
-        if shape[1:] == self._shape:
-            return
-        step = self._last_step + 1
-        if self._shape is not None and step - self._shape_since >= LASTING:
-            self._tell("shape", f"{_by(self._shape)} to {_by(shape[1:])} for each sample", step)
-        self._shape, self._shape_since = shape[1:], step
+            self._changes.shape(shape, self._last_step + 1)
 
     def trace(self, hook: ForwardHook, given: Any, output: Any, training: bool) -> None:
         """Note who feeds this layer, and with it where its units lie and what input to watch."""
@@ -476,7 +446,7 @@ class TorchSource:
                 self._arrive()
             else:
                 if self.generation % max(self._stride // 2, 1) == 0:
-                    self._energy = self._shop.energy(self._columns)
+                    self._energy = self._shop.energy(self.sites.columns)
                 if due:
                     self._settle()
             self._next_generation()
@@ -492,12 +462,13 @@ class TorchSource:
                 self._weights.end(self._did_step if self._optimizer_seen else None)
             except Exception as error:
                 self._weights_failed(error)
-        self._look_at_rate(step)
+        self._changes.settings(self._settings, step)
         self._norms.look()
         self._settle_mode(step)
         self._close_graph()
-        if self._new or self._weights.fresh:
-            self._register()
+        if self.sites.fresh or self._weights.fresh:
+            self.sites.register(self._weights if self._owned else None)
+            self._weights.fresh = False
         self._look_for_silent()
 
     def _settle(self) -> None:
@@ -505,7 +476,7 @@ class TorchSource:
         if not self._shop.waiting:
             return
         steps = self._steps[-self._shop.waiting :]
-        self._course.begin(len(steps), self._columns)
+        self._course.begin(len(steps), self.sites.columns)
         self._shop.settle(self._course)
         if self._owned:
             try:
@@ -517,7 +488,7 @@ class TorchSource:
         """Measure what has come home; by itself this never waits."""
         if self._convoy is not None and not (self._shop.lanes.recording() and not wait):
             try:
-                news = self._convoy.arrive(self._course, self._columns, wait)
+                news = self._convoy.arrive(self._course, self.sites.columns, wait)
             except Exception as error:
                 if self.strict:
                     raise
@@ -631,18 +602,18 @@ class TorchSource:
         count = len(self._steps) - self._late
         for slab in self._shop.slabs.values():
             slab.take(groups)
-        for tap in self._taps:
+        for tap in self.sites.taps:
             tap.settle()
         self._shop.tidy()
         self._shop.crowded = False
-        tampered = np.full((count, self._columns), np.nan)
+        tampered = np.full((count, self.sites.columns), np.nan)
         if self._owned:
             told = self._weights.take(groups)
             at = self._weights.weight_columns
             if len(told) == len(tampered):
                 tampered[:, at[at >= 0]] = told[:, at >= 0]
         self._look_at_training()
-        self._look_at_sizes()
+        self._changes.sizes(self._sizes, self._last_step)
         losses, given = self._home().take(count) if late else (None, None)
         told = np.array(self._given[:count], np.float64).reshape(-1, len(UNKNOWN))
         batch = Batch(
@@ -652,8 +623,8 @@ class TorchSource:
             stepped=np.array(self._stepped[:count], bool),
             tampered=tampered,
             batch_size=np.array(self._sizes[:count], np.int64),
-            events=tuple(self._events),
-            course=self._course.take(self._columns),
+            events=tuple(self._changes.events),
+            course=self._course.take(self.sites.columns),
             sweeps=self.sweeper.take(),
             coming=self.sweeper.asked,
             censuses=self.counters.take(),
@@ -666,14 +637,13 @@ class TorchSource:
         )
         for kept in (self._steps, self._given, self._stepped, self._sizes):
             del kept[:count]
-        self._leapt = False
-        self._events.clear()
+        self._changes.taken()
         return batch
 
     @property
     def full(self) -> bool:
         """Whether a take is due now: samples would be lost, or a weight was tampered with."""
-        busy = self._shop.crowded or self._weights.urgent or self._leapt
+        busy = self._shop.crowded or self._weights.urgent or self._changes.leapt
         busy = busy or self._norms.urgent
         busy = busy or self.sweeper.ready or self.counters.ready
         return busy and self._late < len(self._steps)
@@ -711,8 +681,9 @@ class TorchSource:
         self._detach()
         # The monitor may live on to be read; a hook on a graph that still waits does nothing.
         self.root = self._model = nn.Identity()
-        self._built, self._there = [], set()
-        self._hooks, self._taps, self._new, self._owned = [], [], [], []
+        self._structure = Structure(self.root)
+        self.sites.close()
+        self._hooks, self._owned = [], []
         self._input = InputHook(self)
         self.layers, self._by_name, self._known = {}, {}, weakref.WeakKeyDictionary()
         self._stepper = lambda: None
@@ -722,7 +693,7 @@ class TorchSource:
     # --- private -----------------------------------------------------------------------------
 
     def _tell(self, kind: str, detail: str, step: int | None = None) -> None:
-        self._events.append(Event(self._last_step + 1 if step is None else step, kind, detail))
+        self._changes.tell(kind, detail, self._last_step + 1 if step is None else step)
 
     def _may_trace(self, training: bool) -> bool:
         """Whether the pass under way is one from which parents are read."""
@@ -742,11 +713,7 @@ class TorchSource:
         self._graph_mode = None
         self.tracing = any(self._left.values())
         if changed:
-            for name in self._told:
-                self._told[name] = self._layer(name)
-            for tap in self._taps:
-                if tap.column >= 0:
-                    self.monitor.register(tap.site, self._told[tap.site.layer])
+            self.sites.renew(self.sites.told)
 
     def _settle_mode(self, step: int) -> None:
         """A step that ran in eval mode only was training in eval mode."""
@@ -764,63 +731,10 @@ class TorchSource:
                     hook.train, hook.eval = hook.eval, hook.train
             if not self._input.train and _unknown(self._input.eval.values()):
                 self._input.train, self._input.eval = self._input.eval, self._input.train
-            for tap in self._new:
+            for tap in self.sites.fresh:
                 tap.site = replace(tap.site, mode="train")
             for hook in self._hooks:
                 hook.train.mode, hook.eval.mode = "train", "eval"
-
-    def _register(self) -> None:
-        """Have columns given out to new sites, in the order of execution."""
-        place = {name: i for i, name in enumerate(self._graph.order)}
-        place[INPUT] = -1
-        fresh: list[tuple[Site, Any]] = [(tap.site, tap) for tap in self._new]
-        self._new = []
-        if self._owned:
-            fresh += [(site, (i, moved)) for i, site, moved in self._weights.sites()]
-            for i, reason in self._weights.dark.items():
-                own = self._owned[i]
-                if reason:  # else it was said when the layer went
-                    self.monitor.dark(f"{own.layer}.{own.part or own.key}", reason)
-        fresh.sort(key=lambda f: (place.get(f[0].layer, len(place)), _RANK[f[0].tensor]))
-        for site, owner in fresh:
-            if site.tensor not in self._kinds:
-                continue
-            layer = self._told.get(site.layer) or self._layer(site.layer)
-            self._told[site.layer] = layer
-            column = self.monitor.register(site, layer)
-            self._columns = max(self._columns, column + 1)
-            if isinstance(owner, Tap):
-                owner.enrol(column)
-            else:
-                i, moved = owner
-                (self._weights.update_columns if moved else self._weights.weight_columns)[i] = (
-                    column
-                )
-        self._weights.fresh = False
-
-    def _layer(self, name: str) -> Layer:
-        module = self.layers.get(name)
-        parents = self._graph.parents.get(name, ())
-        if name == INPUT:
-            return Layer(INPUT)
-        if module is None:  # a container's own parameter
-            return Layer(name, module="Parameter", parameters=True, parents=parents)
-        return Layer(
-            name,
-            module=type(module).__name__,
-            activation=modules.activation(module),
-            parameters=any(p.requires_grad for p in module.parameters()),
-            parents=parents,
-            norm=modules.norm(module),
-        )
-
-    def _look_at_rate(self, step: int) -> None:
-        rate, old = self._settings.rate, self._old.rate
-        if rate > 0:
-            if old > 0 and not 0.5 < rate / old < 2:
-                self._tell("learning_rate", f"{old:.3g} to {rate:.3g}", step)
-            self._leapt = self._leapt or self._settings.leaps(self._old)
-            self._old = self._settings
 
     def _look_at_norms(self, groups: list[Group]) -> tuple[Running, ...]:
         """Batch normalisations beside what entered them."""
@@ -833,43 +747,24 @@ class TorchSource:
             self.monitor.dark("running statistics", f"reading them failed: {_words(error)}")
             return ()
 
-    def _look_at_sizes(self) -> None:
-        """A batch size that has come to stay; the odd last batch of an epoch is none."""
-        if self._sizes:
-            usual = int(np.median(self._sizes))
-            if self._usual_size and usual != self._usual_size:
-                self._tell("batch_size", f"{self._usual_size} to {usual}", self._last_step)
-            self._usual_size = usual or self._usual_size
-
     def _look_at_training(self) -> None:
         """Parameters frozen or freed since the last take."""
-        trains = [(p := o.parameter) is not None and p.requires_grad for o in self._owned]
-        if self._trains is not None and len(trains) == len(self._trains) and trains != self._trains:
-            for own, now, then in zip(self._owned, trains, self._trains, strict=True):
-                if now != then:
-                    name = f"{own.layer}.{own.part or own.key}"
-                    self._tell("requires_grad", f"{name} {'trains' if now else 'is frozen'}")
+        changed = self._trainable.look(self._owned)
+        for own, trains in changed:
+            self._tell("requires_grad", f"{own.name} {'trains' if trains else 'is frozen'}")
+        if changed:
             self._weights.fresh = True
-            for name in {o.layer for o in self._owned} & self._told.keys():
-                self._told[name] = self._layer(name)
-            for tap in self._taps:
-                if tap.column >= 0:
-                    self.monitor.register(tap.site, self._told[tap.site.layer])
-        self._trains = trains
+            self.sites.renew({o.layer for o in self._owned} & self.sites.told.keys())
 
     def _look_at_layers(self) -> None:
-        """Layers that came or went since the last take: for an adapter, a parametrization, …"""
-        built = modules.fingerprint(self.root)
-        if built == self._built:
+        """Layers that came or went since the last take."""
+        changed = self._structure.look(self.root)
+        if changed is None:
             return
-        self._built = built
-        there = {id(m) for m in self.root.modules()}
+        there, fresh = changed
         gone = [h.name for h in self._hooks if id(h.module) not in there]
-        fresh = [n for n, m in modules.leaves(self.root) if id(m) not in self._there]
-        self._there |= there
-        lost = [o for o in self._weights.forget(there) if o.layer not in gone]
-        names = [n for n in gone if n not in fresh]
-        names += [f"{o.layer}.{o.part or o.key}" for o in lost]
+        lost = [o.name for o in self._weights.forget(there) if o.layer not in gone]
+        names = [n for n in gone if n not in fresh] + lost
         for what, reason in (*dark.together(names, dark.GONE), *dark.together(fresh, dark.FRESH)):
             self.monitor.dark(what, reason)
 
@@ -891,18 +786,11 @@ class TorchSource:
                 self.monitor.dark(what, reason)
 
 
-_RANK = {"input": 0, "output": 1, "gradient": 2, "weight": 3, "update": 4}
-
-
 def _nothing() -> Batch:
     """The batch of no step."""
     none = np.zeros(0, np.int64)
     flags, numbers = np.zeros(0, bool), np.zeros(0)
     return Batch((), none, numbers, flags, np.zeros((0, 0)), none)
-
-
-def _by(shape: torch.Size) -> str:
-    return " × ".join(map(str, shape)) or "one number"
 
 
 def _unknown(taps: Iterable[Tap]) -> bool:
