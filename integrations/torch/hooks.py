@@ -145,7 +145,7 @@ class ForwardHook(Hook):
         side.fired = True
         if training and not inside:
             source.sweeper.note(self, args, output)
-        if source.tracing:
+        if source.tracing.on:
             source.trace(self, (args, kwargs), output, training)
         if output.__class__ is Tensor and not inside:
             if source.outputs and "output" not in side.dark:

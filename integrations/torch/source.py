@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import Optimizer
 
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch import dark, modules
+from shiftwatch.integrations.torch.attach import attach
 from shiftwatch.integrations.torch.attending import Attending
 from shiftwatch.integrations.torch.census import Counters, Exact
 from shiftwatch.integrations.torch.changes import Changes, Structure, Trainable
 from shiftwatch.integrations.torch.clearing import Clearing
 from shiftwatch.integrations.torch.compiled import Call
-from shiftwatch.integrations.torch.graph import Graph
-from shiftwatch.integrations.torch.hooks import EveryHook, ForwardHook, InputHook
+from shiftwatch.integrations.torch.hooks import ForwardHook, InputHook
 from shiftwatch.integrations.torch.modules import Watched
 from shiftwatch.integrations.torch.norms import Norms
 from shiftwatch.integrations.torch.probe import Probe, Prober
@@ -34,8 +33,8 @@ from shiftwatch.integrations.torch.scaler import Scaler
 from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings
 from shiftwatch.integrations.torch.sites import Sites
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable
-from shiftwatch.integrations.torch.steps import Steps
-from shiftwatch.integrations.torch.sweep import End, Sweeper
+from shiftwatch.integrations.torch.sweep import Sweeper
+from shiftwatch.integrations.torch.tracing import Tracing
 from shiftwatch.integrations.torch.weights import Weights, owned
 from shiftwatch.monitor import UNKEPT, Monitor
 from shiftwatch.probing import Probed
@@ -53,8 +52,6 @@ GRADIENTS_ALL = GRADIENT_TURN = 8
 #: Whole samples, for histograms and single units: of every step until the first of these
 #: numbers of watched steps, then of every second, every fourth, every eighth.
 THINNED = (64, 256, 1024)
-#: Forward passes per mode from which parents are read.
-TRACED = 2
 #: Steps that are left out together for which hooks come off: on and off costs as much as
 #: PyTorch takes for calling them a few times.
 FAR = 8
@@ -86,6 +83,7 @@ class TorchSource:
         fused: whether hooks are part of compiled code.
         scaler: by what gradients are too large.
         sites: what is sampled of which layer.
+        tracing: who feeds whom, and the passes from which it is read.
     """
 
     def __init__(
@@ -118,12 +116,9 @@ class TorchSource:
         self._energy = np.zeros(0)
         self._stride = 1
         # --- the graph
-        self.tracing = True
+        self.tracing = Tracing()
         self.rounded = False  # whether compiled code was left alone, see compiled.HALF
         self.headless = ""  # first layer, where the model's own forward is never called
-        self._graph = Graph()
-        self._graph_mode: bool | None = None
-        self._left = {True: TRACED, False: TRACED}
         # --- the step
         self._eval_trains = False
         self._forwards = {True: False, False: False}
@@ -158,12 +153,12 @@ class TorchSource:
             for i, (name, module) in enumerate(found)
         ]
         self._by_name = {h.name: h for h in self._hooks}
-        self._graph.plain = frozenset(h.name for h in self._hooks if not h.weighty)
+        self.tracing.graph.plain = frozenset(h.name for h in self._hooks if not h.weighty)
         self._input = InputHook(self)
         wants = "weight" in kinds or "update" in kinds
         self._owned = owned(found, list(modules.walk(self.root)), whole) if wants else []
         self._weights = Weights(self._owned, "update" in kinds, self._shop.lanes)
-        self.sites = Sites(monitor, self._shop, kinds, self.layers, self._graph)
+        self.sites = Sites(monitor, self._shop, kinds, self.layers, self.tracing.graph)
         self._structure, self._trainable = Structure(self.root), Trainable()
         self._said_silent = self._said_replays = False
         self._handles: list[Any] = []
@@ -178,7 +173,7 @@ class TorchSource:
         self._prober = None if probe is None else Prober(self, self._hooks, probe)
         self._replayer = Replayer(self, self._hooks, replay) if replay else None
         self._guests = tuple(g for g in (self._prober, self._replayer) if g is not None)
-        self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
+        self.sweeper = Sweeper(self, self._hooks, self._owned, self.tracing.graph)
 
     def hook(self) -> None:
         """Attach, and say what is known by now."""
@@ -193,29 +188,9 @@ class TorchSource:
             )  # fmt: skip
 
     def _attach(self) -> None:
-        touchy = {} if modules.compiled(self._model) else modules.fast(self.root)
-        inside = {id(m) for whole in touchy.values() for m in whole.modules()}
-        inside |= {id(h.module) for h in self._hooks if modules.scripted(h.module)}
-        apart = [h for h in self._hooks if id(h.module) in inside]
-        if apart:
-            every = EveryHook(self, apart, touchy)
-            self._handles.append(register_module_forward_hook(every))
-        self._handles += [
-            h.module.register_forward_hook(h, with_kwargs=True)
-            for h in self._hooks
-            if id(h.module) not in inside
-        ]
-        if not modules.scripted(self.root):
-            entry = self.root.register_forward_pre_hook(self._input, with_kwargs=True)
-            self._handles += [entry, self.root.register_forward_hook(End(self))]
-        if self._replayer is not None and not modules.scripted(self._model):
-            # Before the user's hooks, which run again in a replay; those of a wrapper do not.
-            first = self._model is self.root
-            handle = self._model.register_forward_pre_hook(
-                self._replayer.entered, prepend=first, with_kwargs=True
-            )
+        before = None if self._replayer is None else self._replayer.entered
+        for handle in attach(self, self._model, self._hooks, self._input, before):
             self._handles.append(handle)
-        self._handles.append(Steps(self))
 
     def _detach(self) -> None:
         for handle in self._handles:
@@ -244,8 +219,8 @@ class TorchSource:
             self._batch_size = next((t.size(0) for t in given if t.dim()), self._batch_size)
         if training and given and not given[0].is_nested:
             self._changes.shape(given[0].shape, self._last_step + 1)
-        if self.tracing and self._may_trace(training) and not self._graph.begin(given):
-            self.tracing = False
+        if self.tracing.on and self.tracing.chosen(training):
+            self.tracing.begin(given)
 
     @property
     def step(self) -> int:
@@ -267,16 +242,15 @@ class TorchSource:
         """Note who feeds this layer, and with it where its units lie and what input to watch."""
         self._forwards[training] = True
         self._grad_forward |= torch.is_grad_enabled()
-        if not self._may_trace(training):
-            return
-        self._fed(hook, *self._graph.seen(hook.name, given, output))
+        if self.tracing.chosen(training):
+            self._fed(hook, *self.tracing.graph.seen(hook.name, given, output))
 
     def trace_compiled(self, hook: ForwardHook, call: Call, training: bool) -> None:
         """The same for a layer in compiled code."""
         self._forwards[training] = True
         self._grad_forward |= call.gradients
-        if self.tracing and self._may_trace(training):
-            self._fed(hook, *self._graph.told(hook.name, call))
+        if self.tracing.on and self.tracing.chosen(training):
+            self._fed(hook, *self.tracing.graph.told(hook.name, call))
 
     def _fed(self, hook: ForwardHook, parent: str | None, same: bool) -> None:
         if parent is None:
@@ -293,7 +267,7 @@ class TorchSource:
         if self.inputs and hook.weighty and not known and not hook.wants_input:
             hook.wants_input, hook.calm = True, False
             hook.input_axis = hook.axis if hook.axis != "rank" else hook.input_axis
-            if parent == INPUT and not self._graph.rooted and not self.headless:
+            if parent == INPUT and not self.tracing.graph.rooted and not self.headless:
                 self.headless = hook.name
 
     def _only_input(self) -> Tap | None:
@@ -465,7 +439,8 @@ class TorchSource:
         self._changes.settings(self._settings, step)
         self._norms.look()
         self._settle_mode(step)
-        self._close_graph()
+        if self.tracing.end():
+            self.sites.renew(self.sites.told)
         if self.sites.fresh or self._weights.fresh:
             self.sites.register(self._weights if self._owned else None)
             self._weights.fresh = False
@@ -539,7 +514,8 @@ class TorchSource:
         self.follows = self._gradients and turn
         self._stride = 2 ** bisect_right(THINNED, self.generation) if self._near else 1
         quiet = self.outputs and not self._eval_trains
-        self.calm = (quiet and not self._left[False], quiet and not self._left[True])
+        left = self.tracing.left
+        self.calm = (quiet and not left[False], quiet and not left[True])
         self._forwards = {True: False, False: False}
         self._grad_forward = False
         self._batch_size = 0
@@ -687,33 +663,13 @@ class TorchSource:
         self._input = InputHook(self)
         self.layers, self._by_name, self._known = {}, {}, weakref.WeakKeyDictionary()
         self._stepper = lambda: None
-        self._shop, self._weights, self._graph = Shop(), Weights([], False), Graph()
+        self._shop, self._weights, self.tracing = Shop(), Weights([], False), Tracing()
         self._convoy = None
 
     # --- private -----------------------------------------------------------------------------
 
     def _tell(self, kind: str, detail: str, step: int | None = None) -> None:
         self._changes.tell(kind, detail, self._last_step + 1 if step is None else step)
-
-    def _may_trace(self, training: bool) -> bool:
-        """Whether the pass under way is one from which parents are read."""
-        if self._graph_mode is None or (training and not self._graph_mode):
-            if not self._left[training]:
-                return False
-            if self._graph_mode is not None:
-                self._graph.finish()
-            self._graph_mode = training
-        return self._graph_mode == training
-
-    def _close_graph(self) -> None:
-        if self._graph_mode is None:
-            return
-        self._left[self._graph_mode] -= 1
-        changed = self._graph.finish()
-        self._graph_mode = None
-        self.tracing = any(self._left.values())
-        if changed:
-            self.sites.renew(self.sites.told)
 
     def _settle_mode(self, step: int) -> None:
         """A step that ran in eval mode only was training in eval mode."""
