@@ -54,8 +54,9 @@ class Scaler:
         """Remember the scale of the backward pass under way."""
         if self.scale is None:
             scaler = self.met()
-            scale = None if scaler is None else scaler._get_scale_async()
-            if scale is None:  # where it is disabled
+            enabled = scaler is not None and scaler.is_enabled()
+            scale = scaler._get_scale_async() if enabled else None  # it has one only then
+            if scale is None:
                 self.scale = 1.0
             else:  # on a device, without waiting for it
                 self.scale = float(scale) if scale.is_cpu else scale.clone()
