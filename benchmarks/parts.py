@@ -36,7 +36,7 @@ PARTS: dict[str, list[tuple[type, str]]] = {
     "mean squares": [(slab.Shop, "energy"), (signs.Signs, "look")],
     "readings of each step": [(source.TorchSource, "_settle")],
     "summaries and rules": [(monitor.Monitor, "_go_on"), (monitor.Monitor, "_drain")],
-    "the rest at the optimizer": [(source.TorchSource, name) for name in ("_before", "_after")],
+    "the rest at the optimizer": [(source.TorchSource, name) for name in ("before", "after")],
     "the rest of step()": [(monitor.Monitor, "step")],
 }
 

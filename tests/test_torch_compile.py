@@ -131,7 +131,7 @@ def train(
         optimizer.zero_grad()
         if monitor:
             if step == 7:
-                for tap in monitor._source._taps:
+                for tap in monitor._source.sites.taps:
                     slab, place = tap.slab, tap.place
                     rows = [
                         torch.tensor(slab.stage[call, row, place])
@@ -151,7 +151,7 @@ def train(
     graphs = counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
     if not monitor:
         return Outcome(bits, {}, {}, [], graphs, [])
-    parents = dict(monitor._source._graph.parents)
+    parents = dict(monitor._source.tracing.graph.parents)
     monitor.close()
     said = [e.detail for e in monitor.history.events if e.kind == "dark"]
     sites = [s.key for s in monitor.history.sites]
@@ -274,7 +274,7 @@ def test_the_cure_works_and_a_closed_watch_leaves_the_compiled_model() -> None:
             for _ in range(3):
                 run(x).sum().backward()
                 monitor.step()
-            parents = monitor._source._graph.parents
+            parents = monitor._source.tracing.graph.parents
             assert parents == {"0": ("<input>",), "1": ("0",), "2": ("1",)}
         seen = {s.key for s in monitor.history.sites}
         assert {"0:output", "1:gradient", "<input>:input"} <= seen

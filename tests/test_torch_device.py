@@ -62,7 +62,7 @@ def train(
                     model(x)
                 model.train()
         source: Any = monitor._source  # type: ignore[attr-defined]
-        plans = {type(tap.plan) for tap in source._taps if tap.plan is not None}
+        plans = {type(tap.plan) for tap in source.sites.taps if tap.plan is not None}
     return monitor, [p.detach().cpu() for p in model.state_dict().values()], plans
 
 

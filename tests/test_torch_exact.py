@@ -14,7 +14,15 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from shiftwatch import Monitor  # noqa: E402
-from shiftwatch.integrations.torch import Exact, exact, sweep, watch  # noqa: E402
+from shiftwatch.integrations.torch import (  # noqa: E402
+    Exact,
+    exact,
+    full_step,
+    gradients,
+    looks,
+    sweep,
+    watch,
+)
 from shiftwatch.integrations.torch.census import Tally  # noqa: E402
 
 NAN, INF = math.nan, math.inf
@@ -218,7 +226,7 @@ def test_flags_that_are_read_late_tell_the_same(
     blind: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a device, where no verdict is read before the step has ended."""
-    monkeypatch.setattr(sweep, "finite", lambda tensor: False)
+    monkeypatch.setattr(looks, "finite", lambda tensor: False)
     model = mlp()
     alert = the_alert(train(model, now=plant(model.fc2, NAN), moving=until_sick))
     assert (alert.step, alert.detected, alert.origin) == (SICK, SICK + 1, "fc2")
@@ -391,7 +399,8 @@ def test_the_steps_before_the_sign_are_in_the_history(every: int) -> None:
 def test_nothing_is_looked_at_where_nothing_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """The full look is never called in a healthy training."""
     calls = []
-    monkeypatch.setattr(sweep, "flags", lambda *given: calls.append(given))
+    for module in (full_step, gradients, sweep):
+        monkeypatch.setattr(module, "flags", lambda *given: calls.append(given))
     monitor = train(mlp(), steps=30)
     assert monitor.alerts == [] and calls == []
 
@@ -506,16 +515,16 @@ def test_what_is_counted_is_what_is_there(
     shape: tuple[int, ...], kind: Any, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers of NaN and Inf and the first unit, against NumPy, in one piece or several."""
-    monkeypatch.setattr(sweep, "PIECE", piece)
+    monkeypatch.setattr(looks, "PIECE", piece)
     rng = np.random.default_rng(len(shape))
     values = rng.choice([0.0, 1.0, NAN, INF, -INF], size=shape, p=[0.4, 0.4, 0.1, 0.05, 0.05])
     values = np.array(values)
     values.reshape(-1)[-1] = NAN
     tensor = torch.tensor(values, dtype=kind)
     for axis in (None, *range(len(shape))):
-        found = sweep.flags(tensor, axis)
+        found = looks.flags(tensor, axis)
         assert found is not None
-        count = sweep.Count(*found.tolist())
+        count = looks.Count(*found.tolist())
         assert count.nan == np.isnan(values).sum()
         assert (count.high, count.low) == ((values == INF).sum(), (values == -INF).sum())
         if axis is not None:
@@ -525,8 +534,8 @@ def test_what_is_counted_is_what_is_there(
 
 def test_large_finite_values_are_no_finding() -> None:
     """The sum of finite values may overflow; they are looked at once more."""
-    assert sweep.flags(torch.full((64, 64), 3e38), 1) is None
-    assert sweep.flags(torch.full((64, 64), 6e4, dtype=torch.float16), 1) is None
+    assert looks.flags(torch.full((64, 64), 3e38), 1) is None
+    assert looks.flags(torch.full((64, 64), 6e4, dtype=torch.float16), 1) is None
 
 
 # --- exact statistics -----------------------------------------------------------------------

@@ -231,7 +231,7 @@ def transforms_of_functions_are_seen_through() -> None:
         for _ in range(3):
             model(x).sum().backward()
             monitor.step()
-        taps = [t for t in source._taps if t.site.tensor != "gradient"]
+        taps = [t for t in source.sites.taps if t.site.tensor != "gradient"]
         functions = (
             lambda: torch.func.vmap(model)(x), lambda: torch.func.functionalize(model)(x),
             lambda: torch.func.grad(lambda a: model(a).sum())(x),
@@ -696,14 +696,14 @@ def watches_may_begin_and_end_while_another_threads_optimizer_steps() -> None:
     model = network()
     failures: list[str] = []
     entered, go = threading.Event(), threading.Event()
-    usual = TorchSource._before
+    usual = TorchSource.before
 
     def slow(*arguments: Any) -> None:
         entered.set()
         go.wait(10)
         usual(*arguments)
 
-    TorchSource._before = slow
+    TorchSource.before = slow
     monitors = [watch(network(), run=False, rules=()) for _ in range(2)]
 
     def stepping() -> None:

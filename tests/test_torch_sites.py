@@ -449,6 +449,23 @@ def test_gradients_whose_scale_is_not_known_are_left_out_and_others_divided_by_t
     assert set(rows["2:gradient"].ravel()) == {3.0}
 
 
+def test_a_gradient_scaler_that_is_disabled_scales_nothing() -> None:
+    """As in ``GradScaler(enabled=use_amp)``; it has no scale at all, not even 1."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    with attached(model, optimizer, ("gradient", "weight")) as bench:
+        for _ in range(3):
+            optimizer.zero_grad()
+            scaler.scale(model(torch.randn(8, 4)).sum() * 3).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            bench.step()
+        _, rows = bench.take()
+    assert set(rows["2:gradient"].ravel()) == {3.0}
+    assert "2:weight" in rows and not bench.dark
+
+
 def test_what_only_evaluation_cannot_show_stays_seen_in_training() -> None:
     """Each mode goes dark by itself, and the message says which."""
 

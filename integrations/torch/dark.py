@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torch import nn
+
+from shiftwatch.integrations.torch import modules
+from shiftwatch.integrations.torch.hooks import ForwardHook
+
 #: Steps after which a layer that was never called is named.
 PATIENCE = 3
 
@@ -32,3 +39,42 @@ ROUNDED = (
     "compiled in half precision, where what lies between two kernels is not rounded; to look at it "
     "would round it, and change the result. Linear and convolutional layers are seen, with inputs"
 )
+
+
+def silent(
+    root: nn.Module, model: nn.Module, hooks: Sequence[ForwardHook], rounded: bool, late: bool
+) -> list[tuple[str, str]] | None:
+    """What no hook has seen, each with the reason.
+
+    Args:
+        root: the model inside its wrappers.
+        model: as the user gave it.
+        hooks: those of the watched layers.
+        rounded: whether compiled code was left alone.
+        late: whether the first steps are over, in which not every layer need be called.
+
+    Returns:
+        ``None`` while it is too early to tell.
+    """
+    unheard = [h for h in hooks if not (h.train.fired or h.eval.fired)]
+    if len(unheard) == len(hooks):
+        return [(type(root).__name__, COMPILED if modules.compiled(model) else NOTHING)]
+    if not late:
+        return None
+    spared = [h.name for h in unheard if rounded and not h.kernel]
+    inside = {id(m) for m in modules.in_compiled(root)}
+    before = [h.name for h in unheard if id(h.module) in inside and h.name not in spared]
+    others = [h.name for h in unheard if h.name not in (*spared, *before)]
+    found = together(spared, ROUNDED) + together(before, COMPILED)
+    return found + [(name, NEVER) for name in others]
+
+
+def together(names: Sequence[str], reason: str) -> list[tuple[str, str]]:
+    """One message for many layers; none where there are none.
+
+    Example:
+        >>> together(["a", "b", "c", "d"], "gone")
+        [('a, b, c, … (4 layers)', 'gone')]
+    """
+    more = f", … ({len(names)} layers)" if len(names) > 3 else ""
+    return [(", ".join(names[:3]) + more, reason)] if names else []

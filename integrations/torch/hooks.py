@@ -145,7 +145,7 @@ class ForwardHook(Hook):
         side.fired = True
         if training and not inside:
             source.sweeper.note(self, args, output)
-        if source.tracing:
+        if source.tracing.on:
             source.trace(self, (args, kwargs), output, training)
         if output.__class__ is Tensor and not inside:
             if source.outputs and "output" not in side.dark:
@@ -215,7 +215,7 @@ class ForwardHook(Hook):
         if side.input is None:
             alias = self.source.headless == self.name
             site = Site(INPUT if alias else self.name, "input", "", side.mode)
-            side.input = self.source.open(site, self.input_axis, "", plain(tensor))
+            side.input = self.source.sites.open(site, self.input_axis, "", plain(tensor))
         _record(side.input, tensor)
 
     def _follow(self, side: Side, output: Any) -> None:
@@ -251,7 +251,7 @@ class ForwardHook(Hook):
             )
         activation = self.activation if tensor == "output" else ""
         site = Site(self.name, tensor, part, side.mode)
-        return self.source.open(site, self.axis, activation, plain(like))
+        return self.source.sites.open(site, self.axis, activation, plain(like))
 
 
 class Follower(Hook):
@@ -269,8 +269,8 @@ class Follower(Hook):
             return
         began = clock()
         try:
-            if source.scaler is not None:
-                source.note_scale()
+            if source.scaler.met is not None:
+                source.scaler.note()
             gradient = gradients[self.number]
             if gradient is not None and "gradient" not in self.layer.train.dark:
                 _record(self.tap, gradient)
@@ -390,7 +390,7 @@ class InputHook(Hook):
             if tap is None:
                 site = Site(INPUT, "input", path, "train" if training else "eval")
                 try:
-                    tap = taps[path] = source.open(site, "rank", "", plain(tensor))
+                    tap = taps[path] = source.sites.open(site, "rank", "", plain(tensor))
                 except Unseeable as error:  # the others may be seen all the same
                     dark: set[str] = set()
                     source.failed(f"{INPUT}[{path}]" if path else INPUT, "input", error, dark)

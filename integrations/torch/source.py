@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import weakref
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -15,29 +14,31 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
 from torch.optim import Optimizer
 
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch import dark, modules
+from shiftwatch.integrations.torch.attach import attach
 from shiftwatch.integrations.torch.attending import Attending
 from shiftwatch.integrations.torch.census import Counters, Exact
+from shiftwatch.integrations.torch.changes import Changes, Structure, Trainable
 from shiftwatch.integrations.torch.clearing import Clearing
 from shiftwatch.integrations.torch.compiled import Call
-from shiftwatch.integrations.torch.graph import Graph
-from shiftwatch.integrations.torch.hooks import EveryHook, ForwardHook, InputHook
+from shiftwatch.integrations.torch.hooks import ForwardHook, InputHook
 from shiftwatch.integrations.torch.modules import Watched
 from shiftwatch.integrations.torch.norms import Norms
 from shiftwatch.integrations.torch.probe import Probe, Prober
 from shiftwatch.integrations.torch.replay import Replayer
+from shiftwatch.integrations.torch.scaler import Scaler
 from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings
-from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable, refuse
-from shiftwatch.integrations.torch.steps import Steps
-from shiftwatch.integrations.torch.sweep import End, Sweeper
+from shiftwatch.integrations.torch.sites import Sites
+from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable
+from shiftwatch.integrations.torch.sweep import Sweeper
+from shiftwatch.integrations.torch.tracing import Tracing
 from shiftwatch.integrations.torch.weights import Weights, owned
 from shiftwatch.monitor import UNKEPT, Monitor
 from shiftwatch.probing import Probed
-from shiftwatch.records import INPUT, TENSORS, Alert, Event, Incident, Layer, Site
+from shiftwatch.records import INPUT, TENSORS, Alert, Incident
 from shiftwatch.replaying import Replayed
 from shiftwatch.running import Running
 from shiftwatch.source import Batch, Group
@@ -51,13 +52,9 @@ GRADIENTS_ALL = GRADIENT_TURN = 8
 #: Whole samples, for histograms and single units: of every step until the first of these
 #: numbers of watched steps, then of every second, every fourth, every eighth.
 THINNED = (64, 256, 1024)
-#: Forward passes per mode from which parents are read.
-TRACED = 2
 #: Steps that are left out together for which hooks come off: on and off costs as much as
 #: PyTorch takes for calling them a few times.
 FAR = 8
-#: Steps after which a shape of the input has lasted.
-LASTING = 16
 
 logger = logging.getLogger("shiftwatch")
 
@@ -84,6 +81,9 @@ class TorchSource:
         calm: whether a hook has nothing to find out but values; in evaluation, in training.
         follows: whether gradients are sampled in this step.
         fused: whether hooks are part of compiled code.
+        scaler: by what gradients are too large.
+        sites: what is sampled of which layer.
+        tracing: who feeds whom, and the passes from which it is read.
     """
 
     def __init__(
@@ -112,43 +112,31 @@ class TorchSource:
         self._broken = False  # whether the newest loss that came home was not finite …
         self._sour = False  # … and that is news
         self._replayed = False  # whether the optimizer's step is part of a recorded graph
-        self._columns = 0
-        self._taps: list[Tap] = []
-        self._new: list[Tap] = []  # without a column yet
-        self._told: dict[str, Layer] = {}
         self._course = Course()
         self._energy = np.zeros(0)
         self._stride = 1
         # --- the graph
-        self.tracing = True
+        self.tracing = Tracing()
         self.rounded = False  # whether compiled code was left alone, see compiled.HALF
         self.headless = ""  # first layer, where the model's own forward is never called
-        self._graph = Graph()
-        self._graph_mode: bool | None = None
-        self._left = {True: TRACED, False: TRACED}
         # --- the step
         self._eval_trains = False
         self._forwards = {True: False, False: False}
         self._grad_forward = False
         self._batch_size = 0
-        self._shape: torch.Size | None = None  # of a sample
-        self._shape_since = 0
         self._steps: list[int] = []  # watched since the last take
         self._last_step = -1
         self._given: list[Settings] = []  # to the optimizers, at each of these steps
         self._sizes: list[int] = []
         self._stepped: list[bool] = []
-        self._events: list[Event] = []
-        self._usual_size = 0
-        self._settings = self._old = UNKNOWN
-        self._leapt = False  # what the optimizer was told, and it is to be judged now
+        self._changes = Changes()
+        self._settings = UNKNOWN
         self._known: weakref.WeakKeyDictionary[Optimizer, bool] = weakref.WeakKeyDictionary()
         self._stepper: Any = lambda: None  # weak reference to the one of these that stepped last
         self._optimizer_seen = bool(optimizer)
         self._did_step = False
         self._clearing = Clearing()
-        self.scaler: Any = None  # weak reference to the gradient scaler, once it was met
-        self._scale: float | None = None  # its scale in this step
+        self.scaler = Scaler()
         for one in optimizer:
             self._known[one] = True
         # --- the sites
@@ -165,15 +153,13 @@ class TorchSource:
             for i, (name, module) in enumerate(found)
         ]
         self._by_name = {h.name: h for h in self._hooks}
-        self._graph.plain = frozenset(h.name for h in self._hooks if not h.weighty)
+        self.tracing.graph.plain = frozenset(h.name for h in self._hooks if not h.weighty)
         self._input = InputHook(self)
         wants = "weight" in kinds or "update" in kinds
         self._owned = owned(found, list(modules.walk(self.root)), whole) if wants else []
         self._weights = Weights(self._owned, "update" in kinds, self._shop.lanes)
-        self._kinds = kinds
-        self._built = modules.fingerprint(self.root)
-        self._there = {id(m) for m in self.root.modules()}
-        self._trains: list[bool] | None = None
+        self.sites = Sites(monitor, self._shop, kinds, self.layers, self.tracing.graph)
+        self._structure, self._trainable = Structure(self.root), Trainable()
         self._said_silent = self._said_replays = False
         self._handles: list[Any] = []
         self.counters, self._exact = Counters(self, self._hooks), exact
@@ -187,7 +173,7 @@ class TorchSource:
         self._prober = None if probe is None else Prober(self, self._hooks, probe)
         self._replayer = Replayer(self, self._hooks, replay) if replay else None
         self._guests = tuple(g for g in (self._prober, self._replayer) if g is not None)
-        self.sweeper = Sweeper(self, self._hooks, self._owned, self._graph)
+        self.sweeper = Sweeper(self, self._hooks, self._owned, self.tracing.graph)
 
     def hook(self) -> None:
         """Attach, and say what is known by now."""
@@ -202,29 +188,9 @@ class TorchSource:
             )  # fmt: skip
 
     def _attach(self) -> None:
-        touchy = {} if modules.compiled(self._model) else modules.fast(self.root)
-        inside = {id(m) for whole in touchy.values() for m in whole.modules()}
-        inside |= {id(h.module) for h in self._hooks if modules.scripted(h.module)}
-        apart = [h for h in self._hooks if id(h.module) in inside]
-        if apart:
-            every = EveryHook(self, apart, touchy)
-            self._handles.append(register_module_forward_hook(every))
-        self._handles += [
-            h.module.register_forward_hook(h, with_kwargs=True)
-            for h in self._hooks
-            if id(h.module) not in inside
-        ]
-        if not modules.scripted(self.root):
-            entry = self.root.register_forward_pre_hook(self._input, with_kwargs=True)
-            self._handles += [entry, self.root.register_forward_hook(End(self))]
-        if self._replayer is not None and not modules.scripted(self._model):
-            # Before the user's hooks, which run again in a replay; those of a wrapper do not.
-            first = self._model is self.root
-            handle = self._model.register_forward_pre_hook(
-                self._replayer.entered, prepend=first, with_kwargs=True
-            )
+        before = None if self._replayer is None else self._replayer.entered
+        for handle in attach(self, self._model, self._hooks, self._input, before):
             self._handles.append(handle)
-        self._handles.append(Steps(self))
 
     def _detach(self) -> None:
         for handle in self._handles:
@@ -242,18 +208,6 @@ class TorchSource:
             return self.root.training
         return torch.is_grad_enabled() if gradients is None else gradients
 
-    def open(self, site: Site, axis: int | str, activation: str, like: Tensor) -> Tap:
-        """A tap for a site that is seen for the first time, with a tensor such as ``like``.
-
-        Raises:
-            Unseeable: where such tensors cannot be sampled.
-        """
-        refuse(like)
-        tap = Tap(self._shop, site, axis, activation)
-        self._taps.append(tap)
-        self._new.append(tap)
-        return tap
-
     def entered(
         self, given: Sequence[Tensor], training: bool, gradients: bool | None = None
     ) -> None:
@@ -264,9 +218,9 @@ class TorchSource:
         if not self._batch_size or training:
             self._batch_size = next((t.size(0) for t in given if t.dim()), self._batch_size)
         if training and given and not given[0].is_nested:
-            self._shaped(given[0].shape)
-        if self.tracing and self._may_trace(training) and not self._graph.begin(given):
-            self.tracing = False
+            self._changes.shape(given[0].shape, self._last_step + 1)
+        if self.tracing.on and self.tracing.chosen(training):
+            self.tracing.begin(given)
 
     @property
     def step(self) -> int:
@@ -282,31 +236,21 @@ class TorchSource:
         if training or not self._batch_size:
             self._batch_size = shape[0]
         if training:
-            self._shaped(shape)
-
-    def _shaped(self, shape: torch.Size) -> None:
-        """Note the input's shape; one that follows upon another that had lasted is told."""
-        if shape[1:] == self._shape:
-            return
-        step = self._last_step + 1
-        if self._shape is not None and step - self._shape_since >= LASTING:
-            self._tell("shape", f"{_by(self._shape)} to {_by(shape[1:])} for each sample", step)
-        self._shape, self._shape_since = shape[1:], step
+            self._changes.shape(shape, self._last_step + 1)
 
     def trace(self, hook: ForwardHook, given: Any, output: Any, training: bool) -> None:
         """Note who feeds this layer, and with it where its units lie and what input to watch."""
         self._forwards[training] = True
         self._grad_forward |= torch.is_grad_enabled()
-        if not self._may_trace(training):
-            return
-        self._fed(hook, *self._graph.seen(hook.name, given, output))
+        if self.tracing.chosen(training):
+            self._fed(hook, *self.tracing.graph.seen(hook.name, given, output))
 
     def trace_compiled(self, hook: ForwardHook, call: Call, training: bool) -> None:
         """The same for a layer in compiled code."""
         self._forwards[training] = True
         self._grad_forward |= call.gradients
-        if self.tracing and self._may_trace(training):
-            self._fed(hook, *self._graph.told(hook.name, call))
+        if self.tracing.on and self.tracing.chosen(training):
+            self._fed(hook, *self.tracing.graph.told(hook.name, call))
 
     def _fed(self, hook: ForwardHook, parent: str | None, same: bool) -> None:
         if parent is None:
@@ -323,7 +267,7 @@ class TorchSource:
         if self.inputs and hook.weighty and not known and not hook.wants_input:
             hook.wants_input, hook.calm = True, False
             hook.input_axis = hook.axis if hook.axis != "rank" else hook.input_axis
-            if parent == INPUT and not self._graph.rooted and not self.headless:
+            if parent == INPUT and not self.tracing.graph.rooted and not self.headless:
                 self.headless = hook.name
 
     def _only_input(self) -> Tap | None:
@@ -368,8 +312,9 @@ class TorchSource:
                 self._replayed, self._optimizer_seen = True, False
                 return
             self._optimizer_seen = not self._replayed
-            if self.follows or self.scaler is not None:
-                self._look_for_scaler()
+            if (self.follows or self.scaler.met is not None) and self.scaler.look():
+                # Of the steps that it skipped before nobody knows the scale.
+                self._shop.forget_gradients()
             self._settings = self._settings.joined(settings(optimizer))
             if self._owned:
                 self._weights.begin()
@@ -420,33 +365,6 @@ class TorchSource:
             self._known[optimizer] = True
         return ours
 
-    def _look_for_scaler(self) -> None:
-        """Whether it is a gradient scaler that has the optimizer step; an own frame tells."""
-        frame: Any = sys._getframe(2)
-        for _ in range(_DEEP):
-            if frame is None or frame.f_code is _SCALED_STEP:
-                break
-            frame = frame.f_back
-        else:
-            frame = None
-        if frame is not None:
-            if self.scaler is None:  # of the steps that it skipped before nobody knows the scale
-                self._shop.forget_gradients()
-            self.scaler = weakref.ref(frame.f_locals["self"])
-            self.note_scale()
-        elif self.scaler is not None:  # a step without it: a loss that was not scaled
-            self._scale = 1.0
-
-    def note_scale(self) -> None:
-        """Remember the scale of the backward pass under way."""
-        if self._scale is None:
-            scaler = self.scaler()
-            scale = None if scaler is None else scaler._get_scale_async()
-            if scale is None:  # where it is disabled
-                self._scale = 1.0
-            else:  # on a device, without waiting for it
-                self._scale = float(scale) if scale.is_cpu else scale.clone()
-
     def _weights_failed(self, error: Exception) -> None:
         if self.strict:
             raise error
@@ -491,9 +409,10 @@ class TorchSource:
                 if self.strict:
                     raise
                 self.monitor.dark(f"step {step}", f"not read in full: {_words(error)}")
-            if isinstance(self._scale, Tensor) or self._scale not in (None, 1.0):
-                self._shop.unscale(self._scale)
-            self._scale = None
+            scale = self.scaler.scale
+            if isinstance(scale, Tensor) or scale not in (None, 1.0):
+                self._shop.unscale(scale)
+            self.scaler.scale = None
             due = self._shop.close(step, self.generation % self._stride == 0)
             if self._shop.lanes.by_device:
                 if due:
@@ -501,7 +420,7 @@ class TorchSource:
                 self._arrive()
             else:
                 if self.generation % max(self._stride // 2, 1) == 0:
-                    self._energy = self._shop.energy(self._columns)
+                    self._energy = self._shop.energy(self.sites.columns)
                 if due:
                     self._settle()
             self._next_generation()
@@ -517,12 +436,14 @@ class TorchSource:
                 self._weights.end(self._did_step if self._optimizer_seen else None)
             except Exception as error:
                 self._weights_failed(error)
-        self._look_at_rate(step)
+        self._changes.settings(self._settings, step)
         self._norms.look()
         self._settle_mode(step)
-        self._close_graph()
-        if self._new or self._weights.fresh:
-            self._register()
+        if self.tracing.end():
+            self.sites.renew(self.sites.told)
+        if self.sites.fresh or self._weights.fresh:
+            self.sites.register(self._weights if self._owned else None)
+            self._weights.fresh = False
         self._look_for_silent()
 
     def _settle(self) -> None:
@@ -530,7 +451,7 @@ class TorchSource:
         if not self._shop.waiting:
             return
         steps = self._steps[-self._shop.waiting :]
-        self._course.begin(len(steps), self._columns)
+        self._course.begin(len(steps), self.sites.columns)
         self._shop.settle(self._course)
         if self._owned:
             try:
@@ -542,7 +463,7 @@ class TorchSource:
         """Measure what has come home; by itself this never waits."""
         if self._convoy is not None and not (self._shop.lanes.recording() and not wait):
             try:
-                news = self._convoy.arrive(self._course, self._columns, wait)
+                news = self._convoy.arrive(self._course, self.sites.columns, wait)
             except Exception as error:
                 if self.strict:
                     raise
@@ -593,7 +514,8 @@ class TorchSource:
         self.follows = self._gradients and turn
         self._stride = 2 ** bisect_right(THINNED, self.generation) if self._near else 1
         quiet = self.outputs and not self._eval_trains
-        self.calm = (quiet and not self._left[False], quiet and not self._left[True])
+        left = self.tracing.left
+        self.calm = (quiet and not left[False], quiet and not left[True])
         self._forwards = {True: False, False: False}
         self._grad_forward = False
         self._batch_size = 0
@@ -656,18 +578,18 @@ class TorchSource:
         count = len(self._steps) - self._late
         for slab in self._shop.slabs.values():
             slab.take(groups)
-        for tap in self._taps:
+        for tap in self.sites.taps:
             tap.settle()
         self._shop.tidy()
         self._shop.crowded = False
-        tampered = np.full((count, self._columns), np.nan)
+        tampered = np.full((count, self.sites.columns), np.nan)
         if self._owned:
             told = self._weights.take(groups)
             at = self._weights.weight_columns
             if len(told) == len(tampered):
                 tampered[:, at[at >= 0]] = told[:, at >= 0]
         self._look_at_training()
-        self._look_at_sizes()
+        self._changes.sizes(self._sizes, self._last_step)
         losses, given = self._home().take(count) if late else (None, None)
         told = np.array(self._given[:count], np.float64).reshape(-1, len(UNKNOWN))
         batch = Batch(
@@ -677,8 +599,8 @@ class TorchSource:
             stepped=np.array(self._stepped[:count], bool),
             tampered=tampered,
             batch_size=np.array(self._sizes[:count], np.int64),
-            events=tuple(self._events),
-            course=self._course.take(self._columns),
+            events=tuple(self._changes.events),
+            course=self._course.take(self.sites.columns),
             sweeps=self.sweeper.take(),
             coming=self.sweeper.asked,
             censuses=self.counters.take(),
@@ -691,14 +613,13 @@ class TorchSource:
         )
         for kept in (self._steps, self._given, self._stepped, self._sizes):
             del kept[:count]
-        self._leapt = False
-        self._events.clear()
+        self._changes.taken()
         return batch
 
     @property
     def full(self) -> bool:
         """Whether a take is due now: samples would be lost, or a weight was tampered with."""
-        busy = self._shop.crowded or self._weights.urgent or self._leapt
+        busy = self._shop.crowded or self._weights.urgent or self._changes.leapt
         busy = busy or self._norms.urgent
         busy = busy or self.sweeper.ready or self.counters.ready
         return busy and self._late < len(self._steps)
@@ -736,42 +657,19 @@ class TorchSource:
         self._detach()
         # The monitor may live on to be read; a hook on a graph that still waits does nothing.
         self.root = self._model = nn.Identity()
-        self._built, self._there = [], set()
-        self._hooks, self._taps, self._new, self._owned = [], [], [], []
+        self._structure = Structure(self.root)
+        self.sites.close()
+        self._hooks, self._owned = [], []
         self._input = InputHook(self)
         self.layers, self._by_name, self._known = {}, {}, weakref.WeakKeyDictionary()
         self._stepper = lambda: None
-        self._shop, self._weights, self._graph = Shop(), Weights([], False), Graph()
+        self._shop, self._weights, self.tracing = Shop(), Weights([], False), Tracing()
         self._convoy = None
 
     # --- private -----------------------------------------------------------------------------
 
     def _tell(self, kind: str, detail: str, step: int | None = None) -> None:
-        self._events.append(Event(self._last_step + 1 if step is None else step, kind, detail))
-
-    def _may_trace(self, training: bool) -> bool:
-        """Whether the pass under way is one from which parents are read."""
-        if self._graph_mode is None or (training and not self._graph_mode):
-            if not self._left[training]:
-                return False
-            if self._graph_mode is not None:
-                self._graph.finish()
-            self._graph_mode = training
-        return self._graph_mode == training
-
-    def _close_graph(self) -> None:
-        if self._graph_mode is None:
-            return
-        self._left[self._graph_mode] -= 1
-        changed = self._graph.finish()
-        self._graph_mode = None
-        self.tracing = any(self._left.values())
-        if changed:
-            for name in self._told:
-                self._told[name] = self._layer(name)
-            for tap in self._taps:
-                if tap.column >= 0:
-                    self.monitor.register(tap.site, self._told[tap.site.layer])
+        self._changes.tell(kind, detail, self._last_step + 1 if step is None else step)
 
     def _settle_mode(self, step: int) -> None:
         """A step that ran in eval mode only was training in eval mode."""
@@ -789,63 +687,10 @@ class TorchSource:
                     hook.train, hook.eval = hook.eval, hook.train
             if not self._input.train and _unknown(self._input.eval.values()):
                 self._input.train, self._input.eval = self._input.eval, self._input.train
-            for tap in self._new:
+            for tap in self.sites.fresh:
                 tap.site = replace(tap.site, mode="train")
             for hook in self._hooks:
                 hook.train.mode, hook.eval.mode = "train", "eval"
-
-    def _register(self) -> None:
-        """Have columns given out to new sites, in the order of execution."""
-        place = {name: i for i, name in enumerate(self._graph.order)}
-        place[INPUT] = -1
-        fresh: list[tuple[Site, Any]] = [(tap.site, tap) for tap in self._new]
-        self._new = []
-        if self._owned:
-            fresh += [(site, (i, moved)) for i, site, moved in self._weights.sites()]
-            for i, reason in self._weights.dark.items():
-                own = self._owned[i]
-                if reason:  # else it was said when the layer went
-                    self.monitor.dark(f"{own.layer}.{own.part or own.key}", reason)
-        fresh.sort(key=lambda f: (place.get(f[0].layer, len(place)), _RANK[f[0].tensor]))
-        for site, owner in fresh:
-            if site.tensor not in self._kinds:
-                continue
-            layer = self._told.get(site.layer) or self._layer(site.layer)
-            self._told[site.layer] = layer
-            column = self.monitor.register(site, layer)
-            self._columns = max(self._columns, column + 1)
-            if isinstance(owner, Tap):
-                owner.enrol(column)
-            else:
-                i, moved = owner
-                (self._weights.update_columns if moved else self._weights.weight_columns)[i] = (
-                    column
-                )
-        self._weights.fresh = False
-
-    def _layer(self, name: str) -> Layer:
-        module = self.layers.get(name)
-        parents = self._graph.parents.get(name, ())
-        if name == INPUT:
-            return Layer(INPUT)
-        if module is None:  # a container's own parameter
-            return Layer(name, module="Parameter", parameters=True, parents=parents)
-        return Layer(
-            name,
-            module=type(module).__name__,
-            activation=modules.activation(module),
-            parameters=any(p.requires_grad for p in module.parameters()),
-            parents=parents,
-            norm=modules.norm(module),
-        )
-
-    def _look_at_rate(self, step: int) -> None:
-        rate, old = self._settings.rate, self._old.rate
-        if rate > 0:
-            if old > 0 and not 0.5 < rate / old < 2:
-                self._tell("learning_rate", f"{old:.3g} to {rate:.3g}", step)
-            self._leapt = self._leapt or self._settings.leaps(self._old)
-            self._old = self._settings
 
     def _look_at_norms(self, groups: list[Group]) -> tuple[Running, ...]:
         """Batch normalisations beside what entered them."""
@@ -858,44 +703,26 @@ class TorchSource:
             self.monitor.dark("running statistics", f"reading them failed: {_words(error)}")
             return ()
 
-    def _look_at_sizes(self) -> None:
-        """A batch size that has come to stay; the odd last batch of an epoch is none."""
-        if self._sizes:
-            usual = int(np.median(self._sizes))
-            if self._usual_size and usual != self._usual_size:
-                self._tell("batch_size", f"{self._usual_size} to {usual}", self._last_step)
-            self._usual_size = usual or self._usual_size
-
     def _look_at_training(self) -> None:
         """Parameters frozen or freed since the last take."""
-        trains = [(p := o.parameter) is not None and p.requires_grad for o in self._owned]
-        if self._trains is not None and len(trains) == len(self._trains) and trains != self._trains:
-            for own, now, then in zip(self._owned, trains, self._trains, strict=True):
-                if now != then:
-                    name = f"{own.layer}.{own.part or own.key}"
-                    self._tell("requires_grad", f"{name} {'trains' if now else 'is frozen'}")
+        changed = self._trainable.look(self._owned)
+        for own, trains in changed:
+            self._tell("requires_grad", f"{own.name} {'trains' if trains else 'is frozen'}")
+        if changed:
             self._weights.fresh = True
-            for name in {o.layer for o in self._owned} & self._told.keys():
-                self._told[name] = self._layer(name)
-            for tap in self._taps:
-                if tap.column >= 0:
-                    self.monitor.register(tap.site, self._told[tap.site.layer])
-        self._trains = trains
+            self.sites.renew({o.layer for o in self._owned} & self.sites.told.keys())
 
     def _look_at_layers(self) -> None:
-        """Layers that came or went since the last take: for an adapter, a parametrization, …"""
-        built = modules.fingerprint(self.root)
-        if built == self._built:
+        """Layers that came or went since the last take."""
+        changed = self._structure.look(self.root)
+        if changed is None:
             return
-        self._built = built
-        there = {id(m) for m in self.root.modules()}
+        there, fresh = changed
         gone = [h.name for h in self._hooks if id(h.module) not in there]
-        fresh = [n for n, m in modules.leaves(self.root) if id(m) not in self._there]
-        self._there |= there
-        lost = [o for o in self._weights.forget(there) if o.layer not in gone]
-        names = [n for n in gone if n not in fresh]
-        self._dark_together(names + [f"{o.layer}.{o.part or o.key}" for o in lost], dark.GONE)
-        self._dark_together(fresh, dark.FRESH)
+        lost = [o.name for o in self._weights.forget(there) if o.layer not in gone]
+        names = [n for n in gone if n not in fresh] + lost
+        for what, reason in (*dark.together(names, dark.GONE), *dark.together(fresh, dark.FRESH)):
+            self.monitor.dark(what, reason)
 
     def _look_for_replays(self) -> None:
         """Say once that nothing runs where a graph is replayed."""
@@ -907,35 +734,12 @@ class TorchSource:
         """Name what no hook has seen."""
         if self._said_silent:
             return
-        silent = [h for h in self._hooks if not (h.train.fired or h.eval.fired)]
-        if len(silent) == len(self._hooks):
+        late = self.generation + 1 >= dark.PATIENCE and self._grad_forward
+        silent = dark.silent(self.root, self._model, self._hooks, self.rounded, late)
+        if silent is not None:
             self._said_silent = True
-            compiled = modules.compiled(self._model)
-            self.monitor.dark(type(self.root).__name__, dark.COMPILED if compiled else dark.NOTHING)
-        elif self.generation + 1 >= dark.PATIENCE and self._grad_forward:
-            self._said_silent = True
-            rounded = [h.name for h in silent if self.rounded and not h.kernel]
-            inside = {id(m) for m in modules.in_compiled(self.root)}
-            late = [h.name for h in silent if id(h.module) in inside and h.name not in rounded]
-            self._dark_together(rounded, dark.ROUNDED)
-            self._dark_together(late, dark.COMPILED)
-            for hook in silent:
-                if hook.name not in (*rounded, *late):
-                    self.monitor.dark(hook.name, dark.NEVER)
-
-    def _dark_together(self, names: list[str], reason: str) -> None:
-        """One message for many layers."""
-        if names:
-            more = f", … ({len(names)} layers)" if len(names) > 3 else ""
-            self.monitor.dark(", ".join(names[:3]) + more, reason)
-
-
-_RANK = {"input": 0, "output": 1, "gradient": 2, "weight": 3, "update": 4}
-
-#: The frame that stands between a training and its optimizer's step under a gradient scaler,
-#: and how many frames away it may be: those of schedulers and wrappers lie between.
-_SCALED_STEP = torch.amp.GradScaler.step.__code__
-_DEEP = 13
+            for what, reason in silent:
+                self.monitor.dark(what, reason)
 
 
 def _nothing() -> Batch:
@@ -943,10 +747,6 @@ def _nothing() -> Batch:
     none = np.zeros(0, np.int64)
     flags, numbers = np.zeros(0, bool), np.zeros(0)
     return Batch((), none, numbers, flags, np.zeros((0, 0)), none)
-
-
-def _by(shape: torch.Size) -> str:
-    return " × ".join(map(str, shape)) or "one number"
 
 
 def _unknown(taps: Iterable[Tap]) -> bool:

@@ -18,29 +18,36 @@ once, when that step has ended.
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import math
 import weakref
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from collections.abc import Iterable
 from time import perf_counter_ns as clock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch._C import _current_graph_task_id as _backward  # -1 outside of backward passes
-from torch._C import _is_tracing
+from torch import Tensor
 from torch.compiler import is_compiling
 
-from shiftwatch.integrations.torch import compiled, modules
+from shiftwatch.integrations.torch import compiled, gradients
+from shiftwatch.integrations.torch.causes import Causes, absurd
+from shiftwatch.integrations.torch.full_step import FullStep, guarded, usable
 from shiftwatch.integrations.torch.graph import Graph
 from shiftwatch.integrations.torch.hooks import ForwardHook, Hook
+from shiftwatch.integrations.torch.looks import (
+    MASK,
+    Call,
+    Seen,
+    finite,
+    flags,
+    held,
+    only_readable,
+    read,
+    readable,
+    square,
+)
 from shiftwatch.integrations.torch.modules import axis_of
-from shiftwatch.integrations.torch.nested import PLAIN, floating, tensors
-from shiftwatch.integrations.torch.slab import LOW, present
+from shiftwatch.integrations.torch.nested import floating, tensors
+from shiftwatch.integrations.torch.slab import present
 from shiftwatch.records import INPUT, Site
 from shiftwatch.source import Finding, Sweep
 
@@ -52,136 +59,8 @@ if TYPE_CHECKING:
 BACK_OFF = 10
 #: Watched steps without a look after which the count starts anew.
 CALM = 256
-#: A parameter up to this size is small …
-SMALL = 4096
-#: … and which are summed is chosen anew so often, in watched steps.
+#: Watched steps after which it is chosen anew which gradients are summed.
 SELDOM = 64
-#: Size of a value that no weight has for good reason; its square overflows.
-ABSURD = 1e15
-#: Values looked at in one piece; what is larger takes several.
-PIECE = 1 << 24
-
-logger = logging.getLogger("shiftwatch")
-
-
-class Count(NamedTuple):
-    """What is not finite in a tensor: numbers, and the first unit that holds any (-1: one unit)."""
-
-    nan: int
-    high: int
-    low: int
-    unit: int
-
-    @property
-    def bad(self) -> int:
-        return self.nan + self.high + self.low
-
-    @property
-    def masked(self) -> bool:
-        """-Inf and nothing else: what masks are made of."""
-        return self.low > 0 and not self.nan and not self.high
-
-
-FINE = Count(0, 0, 0, -1)
-MASK = Count(0, 0, 1, -1)
-
-
-@dataclass
-class Seen:
-    """A tensor that was looked at. ``flags`` is int64[4] on its device until it is read."""
-
-    layer: str
-    tensor: str
-    part: str
-    size: int
-    flags: Tensor | None
-    count: Count = FINE
-
-    @property
-    def words(self) -> str:
-        """``3 NaN of 131,072 values, first in unit 17``."""
-        kinds = [(self.count.nan, "NaN"), (self.count.high, "Inf"), (self.count.low, "-Inf")]
-        what = " and ".join(f"{number:,} {kind}" for number, kind in kinds if number)
-        where = f", first in unit {self.count.unit}" if self.count.unit >= 0 else ""
-        return f"{what} of {self.size:,} values{where}"
-
-
-@dataclass
-class Call:
-    """One call of a module: what entered, what it holds, what came out."""
-
-    layer: str
-    inputs: list[Seen] = field(default_factory=list)
-    own: list[Seen] = field(default_factory=list)
-    outputs: list[Seen] = field(default_factory=list)
-
-
-def finite(tensor: Tensor) -> bool:
-    """Whether all values are finite. Waits for the device.
-
-    Cost: one sum, on a CPU 0.05 to 0.25 ns per value; a second pass only where that is not
-    finite, be it that it overflowed.
-    """
-    tensor = tensor.detach()
-    wide = torch.float32 if tensor.element_size() < 4 else None
-    if math.isfinite(float(tensor.sum(dtype=wide))):
-        return True
-    return bool(tensor.isfinite().all())
-
-
-def flags(tensor: Tensor, axis: int | None) -> Tensor | None:
-    """int64[4] on the tensor's device, the fields of :class:`Count`; ``None`` where all is well.
-
-    On a CPU the verdict is read at once and most tensors cost one sum; elsewhere nothing waits.
-    """
-    tensor = tensor.detach()
-    if tensor.device.type == "cpu" and finite(tensor):
-        return None
-    if tensor.dim() == 0:
-        tensor, axis = tensor.reshape(1), None
-    rows = max(1, PIECE * tensor.shape[0] // max(tensor.numel(), 1))
-    totals = []
-    units = []
-    for piece in tensor.split(rows) if tensor.numel() > PIECE else (tensor,):
-        bad = piece.isfinite().logical_not_()
-        kinds = piece.isnan().sum(), piece.isposinf().sum(), piece.isneginf().sum()
-        totals.append(torch.stack(kinds))
-        if axis is not None:
-            others = [d for d in range(bad.dim()) if d != axis]
-            units.append(bad.any(dim=others) if others else bad)
-    total = torch.stack(totals).sum(0)
-    if axis is None:
-        return torch.cat([total, total.new_full((1,), -1)])
-    hit = torch.cat(units) if axis == 0 else torch.stack(units).any(0)
-    return torch.cat([total, hit.to(torch.uint8).argmax().reshape(1)])
-
-
-class Enter(Hook):
-    """Before a module: what enters it, and what it holds."""
-
-    __slots__ = ("layer", "look")
-
-    def __init__(self, source: TorchSource, look: Pass, layer: ForwardHook) -> None:
-        super().__init__(source)
-        self.look, self.layer = look, layer
-
-    def __call__(self, module: Any, args: Any, kwargs: Any) -> None:
-        if not is_compiling() and _usable(self.source) and self.source.training():
-            _timed(self.source, self.look.enter, self.layer, args, kwargs)
-
-
-class Leave(Hook):
-    """After a module: what came out of it."""
-
-    __slots__ = ("layer", "look")
-
-    def __init__(self, source: TorchSource, look: Pass, layer: ForwardHook) -> None:
-        super().__init__(source)
-        self.look, self.layer = look, layer
-
-    def __call__(self, module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        if not is_compiling() and _usable(self.source) and self.source.training():
-            _timed(self.source, self.look.leave, self.layer, output)
 
 
 class End(Hook):
@@ -193,109 +72,10 @@ class End(Hook):
         if is_compiling():
             return
         source = self.source
-        if _usable(source) and source.training():
+        if usable(source) and source.training():
             began = clock()
             source.sweeper.ended(output)
             source.spent += clock() - began
-
-
-def _usable(source: TorchSource) -> bool:
-    """Whether this is a forward pass of real values, in a watched step."""
-    return (
-        source.armed
-        and not _is_tracing()
-        and _backward() == -1
-        and torch._C._functorch.peek_interpreter_stack() is None
-    )
-
-
-def _timed(source: TorchSource, function: Any, *arguments: Any) -> None:
-    began = clock()
-    _guarded(source, function, *arguments)
-    source.spent += clock() - began
-
-
-def _guarded(source: TorchSource, function: Any, *arguments: Any) -> None:
-    """A look that fails is given up; it never harms the run."""
-    try:
-        with torch.no_grad():
-            function(*arguments)
-    except Exception as error:
-        if source.strict:
-            raise
-        logger.debug("a look at whole tensors failed", exc_info=error)
-        source.sweeper.give_up()
-
-
-class Pass:
-    """A step that is looked at in full. Lives from the sign to the end of that step.
-
-    Keeps flags, but no values.
-
-    Args:
-        hooks: the layers.
-        sign: step of the sign that asked for it.
-        ruinous: whether the optimizer may have written NaN into the weights since.
-    """
-
-    def __init__(
-        self, source: TorchSource, hooks: Iterable[ForwardHook], sign: int, ruinous: bool
-    ) -> None:
-        self.source, self.sign, self.ruinous = source, sign, ruinous
-        self.given: list[Seen] = []
-        self.calls: list[Call] = []
-        self._open: dict[str, Call] = {}
-        self._known: dict[int, tuple[weakref.ref[Tensor], int, Seen]] = {}
-        self._handles: list[Any] = []
-        for hook in hooks:
-            if modules.scripted(hook.module):
-                continue
-            before, after = Enter(source, self, hook), Leave(source, self, hook)
-            self._handles += [
-                hook.module.register_forward_pre_hook(before, with_kwargs=True),
-                hook.module.register_forward_hook(after, with_kwargs=True),
-            ]
-
-    def begin(self, given: list[tuple[str, Tensor]]) -> None:
-        self.given += [self._see(INPUT, "input", p, t, "rank") for p, t in given]
-
-    def enter(self, hook: ForwardHook, args: Any, kwargs: Any) -> None:
-        call = self._open[hook.name] = Call(hook.name)
-        self.calls.append(call)
-        for path, tensor in _plain(tensors((args, kwargs))):
-            call.inputs.append(self._see(hook.name, "input", path, tensor, hook.axis))
-        call.own = _own(hook)
-
-    def leave(self, hook: ForwardHook, output: Any) -> None:
-        call = self._open.pop(hook.name, None)
-        if call is None:
-            return
-        first = {id(t): path for path, t in floating(output)}
-        for path, tensor in _plain(tensors(output)):
-            part = first.get(id(tensor), path)
-            call.outputs.append(self._see(hook.name, "output", part, tensor, hook.axis))
-
-    def all(self) -> Iterator[Seen]:
-        yield from self.given
-        for call in self.calls:
-            yield from (*call.inputs, *call.own, *call.outputs)
-
-    def end(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        self._open.clear()
-        self._known.clear()
-
-    def _see(self, layer: str, what: str, part: str, tensor: Tensor, axis: int | str) -> Seen:
-        """Each tensor is read once, also where one layer's output is the next one's input."""
-        known = self._known.get(id(tensor))
-        version = 0 if tensor.is_inference() else tensor._version
-        if known is not None and known[0]() is tensor and known[1] == version:
-            return Seen(layer, what, part, tensor.numel(), known[2].flags)
-        seen = Seen(layer, what, part, tensor.numel(), flags(tensor, axis_of(axis, tensor)))
-        self._known[id(tensor)] = weakref.ref(tensor), version, seen
-        return seen
 
 
 class Sweeper:
@@ -325,7 +105,7 @@ class Sweeper:
         self.source, self.hooks, self.held, self.graph = source, hooks, held, graph
         self.looks = 0
         self.stepped: bool | None = None
-        self._pass: Pass | None = None
+        self._pass: FullStep | None = None
         self._given: list[tuple[str, weakref.ref[Tensor]]] = []
         self.alive: list[tuple[ForwardHook, str, weakref.ref[Tensor]]] = []
         self._clean = False  # the outputs of this step's forward passes are finite in full
@@ -338,7 +118,7 @@ class Sweeper:
         self._chosen = -1
         self._signals: list[Owned] = []  # parameters whose gradients are summed at every step
         self._ready: list[Sweep] = []
-        self._masks: set[tuple[str, str]] = set()
+        self._causes = Causes(graph, source.layers)
         self._masked = False  # whether the model's output holds -Inf as a habit
         self._tries, self._next, self._latest = 0, 0, 0
 
@@ -352,7 +132,7 @@ class Sweeper:
         if not training:
             return
         if self._pass is not None:
-            _guarded(self.source, self._pass.begin, list(_plain(given)))
+            guarded(self.source, self._pass.begin, list(only_readable(given)))
         else:
             self._given = [(p, weakref.ref(t)) for p, t in given]
 
@@ -373,7 +153,7 @@ class Sweeper:
             try:  # the usual case in few words: it is met at every step
                 total: Any = math.nan
                 if output.__class__ is Tensor and output.is_cpu:
-                    total = None if self._masked else _square(output)
+                    total = None if self._masked else square(output)
                     if total is None and present(output):
                         # The greatest value shows NaN and Inf too, and passes over a mask's -Inf.
                         total = output.data.amax() if self._masked else output.data.sum()
@@ -381,7 +161,7 @@ class Sweeper:
             except Exception:
                 self._clean = False
             if not self._clean:
-                _guarded(self.source, self._end, output)
+                guarded(self.source, self._end, output)
         self.alive.clear()
 
     def before(self) -> None:
@@ -391,16 +171,16 @@ class Sweeper:
         self._checked = True
         known = len(self.graph.order)  # 0 in the first step
         if self._chosen != known or self.source.generation % SELDOM == 0:
-            self._signals, self._chosen = self._first_with_gradients(), known
+            self._signals, self._chosen = gradients.first(self.held, self.graph.order), known
         try:  # the usual case in few words
-            clean = all(map(_sum_is_finite, self._signals))
+            clean = all(map(gradients.sum_is_finite, self._signals))
         except Exception:
             clean = False
         if not clean:
-            _guarded(self.source, self._check_gradients)
+            guarded(self.source, self._check_gradients)
 
     def _end(self, output: Any) -> None:
-        found = list(_plain(floating(output)))
+        found = list(only_readable(floating(output)))
         if found and all(t.is_cpu for _, t in found):
             self._clean = all(
                 math.isfinite(t.amax()) if self._masked else finite(t) for _, t in found
@@ -438,16 +218,16 @@ class Sweeper:
         """
         early = self._early or (self._faint if broken and self._faint else "")
         if self._pass is not None:
-            _guarded(self.source, self._finish, self._pass, step, broken)
+            guarded(self.source, self._finish, self._pass, step, broken)
         elif broken and self._clean:
             if sign:
-                self._add(step, step, self._of_loss())
+                self._add(step, step, self._causes.of_loss())
         elif early and not (broken and self._from_loss):
             self._add(step, step, early)
         elif sign or early:
             self._ask(step)
         if self._faint and not broken:
-            self._masks.add((self._faint.site.layer, self._faint.site.part))
+            self._causes.masks.add((self._faint.site.layer, self._faint.site.part))
             self._masked = True
         self._early, self._faint = "", None
         if self._rooted:
@@ -468,6 +248,7 @@ class Sweeper:
         """Hooks off, everything let go."""
         self.give_up()
         self.hooks, self.held, self.graph = [], [], Graph()
+        self._causes = Causes(self.graph, {})
         self.tail, self._signals = None, []
 
     # --- looking -------------------------------------------------------------------------
@@ -492,7 +273,7 @@ class Sweeper:
         again = self._latest == self.source.generation - 1  # the same sign, looked at before
         if again or self._may_look():
             self._looked()
-            self._pass = Pass(self.source, self.hooks, step, self.stepped is not False)
+            self._pass = FullStep(self.source, self.hooks, step, self.stepped is not False)
 
     def _look_back(self, output: list[tuple[str, Tensor]]) -> None:
         """At what is still alive of the forward pass that just ended."""
@@ -500,30 +281,30 @@ class Sweeper:
         entered = [(path, t) for path, ref in self._given if (t := ref()) is not None]
         given = [
             Seen(INPUT, "input", path, t.numel(), flags(t, axis_of("rank", t)))
-            for path, t in _plain(entered)
+            for path, t in only_readable(entered)
         ]
         calls: list[Call] = []
         dead: set[str] = set()
         for hook, part, ref in self.alive:
             tensor = ref()
-            call = Call(hook.name, own=_own(hook))
+            call = Call(hook.name, own=held(hook))
             calls.append(call)
-            if tensor is None or not _readable(tensor):
+            if tensor is None or not readable(tensor):
                 dead.add(hook.name)
             else:
                 call.outputs = [
                     Seen(hook.name, "output", p, t.numel(), flags(t, axis_of(hook.axis, t)))
-                    for p, t in _plain([(part, tensor)])
+                    for p, t in only_readable([(part, tensor)])
                 ]
         last = calls[-1].layer if calls else ""
         results = [
             Seen(last, "output", "", t.numel(), flags(t, axis_of("rank", t))) for _, t in output
         ]
-        _read([*given, *results, *(s for c in calls for s in (*c.own, *c.outputs))])
-        found = self._cause(given, calls, dead, ruined=True)
+        read([*given, *results, *(s for c in calls for s in (*c.own, *c.outputs))])
+        found = self._causes.find(given, calls, dead, ruined=True)
         if isinstance(found, Finding) and found.layer != INPUT:
-            found = _absurd(self.alive, found) or found
-        worst = next((s for s in results if self._harmful(s)), None)
+            found = absurd(self.alive, found) or found
+        worst = next((s for s in results if self._causes.harmful(s)), None)
         if not found and last and worst is not None:
             some = "of all layers" if not dead else "of the layers that could still be looked at"
             text = f"{worst.words} of the model's output, though the outputs {some} are finite"
@@ -538,295 +319,28 @@ class Sweeper:
             self._early = found
 
     def _check_gradients(self) -> None:
-        """Sum those that every bad gradient arrives at: of the layers that come first."""
-        for own in self._signals:
-            grad = own.gradient
-            if grad is None or not grad.is_cpu or not _readable(grad):
-                continue
-            if not math.isfinite(grad.sum()) and not finite(grad):  # the sum may overflow
-                self._look_at_gradients()
-                break
+        """Sum those that every bad gradient arrives at; where need be, look at all."""
+        if gradients.broken(self._signals):
+            self._looked()
+            found = gradients.origin(self._given, self.held, self.graph.order)
+            if found is not None:
+                self._early, self._from_loss = found
 
-    def _first_with_gradients(self) -> list[Owned]:
-        """Of the first two layers the largest that is small, for a bias misses an input that is
-        not finite; else the smallest of all.
-        """
-        order = self.graph.order
-        sizes: list[tuple[int, int, int]] = []
-        for i, own in enumerate(self.held):
-            grad = own.gradient
-            if type(grad) is Tensor and grad.layout == torch.strided:
-                sizes.append((order.get(own.layer, len(order)), grad.numel(), i))
-        small: dict[int, int] = {}
-        for place, size, i in sorted(sizes, key=lambda s: (s[0], -s[1])):
-            if size <= SMALL:
-                small.setdefault(place, i)
-        least = [min(sizes, key=lambda s: s[1])[2]] if sizes else []
-        return [self.held[i] for i in list(small.values())[:2] or least]
-
-    def _look_at_gradients(self) -> None:
-        """At all gradients that the optimizer is about to use, from the loss backwards."""
-        self._looked()
-        entered = [
-            Seen(INPUT, "input", path, t.numel(), flags(t, axis_of("rank", t)))
-            for path, ref in self._given
-            if (t := ref()) is not None and t.is_floating_point()
-        ]
-        _read(entered)
-        harm = [s for s in entered if s.count.nan or s.count.high]
-        if harm:  # a layer that saturates lets Inf through as a finite value, forward
-            text = f"{harm[0].words}, seen in the gradients first"
-            site = Site(INPUT, "input", harm[0].part if harm[0] is not entered[0] else "")
-            self._early = Finding(INPUT, site, harm[0].size, harm[0].count.bad, text)
-            return
-        order = self.graph.order
-        layers: dict[str, list[Seen]] = {}
-        for own in self.held:
-            grad = own.gradient
-            if grad is None or not _readable(grad):
-                continue
-            seen = Seen(own.layer, "gradient", own.part or own.key, grad.numel(), None)
-            seen.flags = flags(grad, None if grad.dim() == 0 else 0)
-            layers.setdefault(own.layer, []).append(seen)
-        _read([s for group in layers.values() for s in group])
-        line = sorted(layers, key=lambda n: order.get(n, len(order)), reverse=True)
-        bad = [n for n in line if any(s.count.bad for s in layers[n])]
-        if not bad:
-            return
-        worst = next(s for s in layers[bad[0]] if s.count.bad)
-        behind = line[: line.index(bad[0])]
-        text = f"{worst.words} in the gradient of its {worst.part}"
-        if not behind:
-            text += ": so it comes from the loss, though the outputs are finite"
-            layer, self._from_loss = bad[0], True
-        else:
-            near = behind[-1]
-            low, high = order.get(bad[0], -1), order.get(near, len(order))
-            between = [n for n, place in order.items() if low < place < high and n not in layers]
-            layer = between[0] if len(between) == 1 else bad[0]
-            text += f"; those of {near}, next towards the loss, are finite"
-            text += f"; between them: {', '.join(between)}" if between else ""
-        site = Site(bad[0], "gradient")
-        self._early = Finding(layer, site, worst.size, worst.count.bad, text)
-
-    def _finish(self, look: Pass, step: int, broken: bool) -> None:
+    def _finish(self, look: FullStep, step: int, broken: bool) -> None:
         """Read what the pass saw."""
         look.end()
         self._pass = None
-        _read(look.all())
+        read(look.all())
         minus = {(s.layer, s.part) for c in look.calls for s in c.outputs if s.count.masked}
         worse = any(s.count.nan or s.count.high for s in look.all())
         if minus and not worse and not broken:
-            self._masks |= minus  # -Inf that does no harm: a mask
-        found = self._cause(look.given, look.calls, set(), ruined=look.ruinous)
+            self._causes.masks |= minus  # -Inf that does no harm: a mask
+        found = self._causes.find(look.given, look.calls, set(), ruined=look.ruinous)
         if not found and broken:
-            found = self._of_loss()
+            found = self._causes.of_loss()
         if not found and look.calls:
             found = f"not seen again in step {step}, where every value was looked at"
         self._add(look.sign, step, found)
 
-    def _cause(
-        self, given: list[Seen], calls: list[Call], dead: set[str], ruined: bool
-    ) -> Finding | str:
-        """The first layer whose result is not finite though what entered it is.
 
-        Returns:
-            The finding; else a remark; ``""`` where nothing is wrong.
-        """
-        harm = [s for s in given if s.count.nan or s.count.high]
-        if harm:
-            worst = harm[0]
-            site = Site(INPUT, "input", worst.part if worst is not given[0] else "")
-            return Finding(INPUT, site, worst.size, worst.count.bad, worst.words)
-        sick = {c.layer: [s for s in c.own if s.count.bad] for c in calls}
-        ill = [layer for layer, own in sick.items() if own]
-        if ruined and len(ill) > 1 and len(ill) * 2 > sum(bool(c) for c in _owning(calls)):
-            return (
-                f"the weights of {len(ill)} layers are not finite by now: an optimizer step wrote "
-                "that, and where it began can no longer be seen"
-            )
-        gone: Seen | None = None  # of a layer whose output can no longer be looked at
-        for call in calls:
-            harm = [s for s in call.inputs if s.count.nan or s.count.high]
-            if harm:
-                return self._between(call, harm[0])
-            out = next((s for s in call.outputs if self._harmful(s)), None)
-            if out is None:
-                own = next((s for s in sick[call.layer] if not s.count.masked), None)
-                if own is not None and call.layer in dead:
-                    gone = gone or own
-                continue
-            layer, words = self._blamed(call.layer, dead), out.words
-            site = Site(layer, "output", out.part if layer == call.layer else "")
-            if layer != call.layer:
-                words += f", as {out.layer} passes them on"
-                call = next(c for c in calls if c.layer == layer)
-            if gone is not None and gone.layer != layer:
-                break
-            if sick[layer]:
-                return _in_weight(sick[layer][0], f"its output holds {words}", bool(call.inputs))
-            text = f"{words}; {self._beside(call, dead)}"
-            return Finding(layer, site, out.size, out.count.bad, text)
-        if gone is not None:
-            return _in_weight(gone, "its output was gone when it was looked for", False)
-        for layer in ill:
-            return _in_weight(sick[layer][0], "its output is finite so far", False)
-        return ""
-
-    def _harmful(self, seen: Seen) -> bool:
-        if seen.count.masked:
-            return (seen.layer, seen.part) not in self._masks
-        return seen.count.bad > 0
-
-    def _between(self, call: Call, seen: Seen) -> Finding:
-        """What enters a layer is bad though all that was put out before is not."""
-        text = (
-            f"{seen.words}, though the outputs of all layers before it are finite: it arises "
-            "between them, outside of any layer"
-        )
-        return Finding(call.layer, Site(call.layer, "input"), seen.size, seen.count.bad, text)
-
-    def _beside(self, call: Call, dead: set[str]) -> str:
-        own = "inputs and weights are" if call.own else "inputs are"
-        masks = sum(s.count.low for s in call.inputs)
-        if masks:
-            return f"its {own} finite but for {masks:,} -Inf"
-        if call.inputs:
-            return f"its {own} finite"
-        parents = self.graph.parents.get(call.layer, ())
-        if parents and not any(p in dead for p in parents):
-            return f"its {own} finite"
-        gone = ", ".join(p for p in parents if p in dead)
-        weights = "its weights are finite, and " if call.own else ""
-        where = f"the output of {gone}" if gone else "what entered it"
-        return f"{weights}{where} was gone when it was looked for"
-
-    def _blamed(self, layer: str, dead: set[str]) -> str:
-        """The layer itself, or, where it only passes on what it gets, the one before it."""
-        parents = self.graph.parents.get(layer, ())
-        if len(parents) == 1 and parents[0] in dead and _passes_on(self.source.layers[layer]):
-            return self._blamed(parents[0], dead)
-        return layer
-
-    def _of_loss(self) -> Finding | str:
-        last = next(reversed(self.graph.order), "")
-        text = "the loss is NaN or Inf though every value that the model put out is finite: it "
-        text += "comes from the loss itself"
-        return Finding(last, Site(last, "loss"), 1, 1, text) if last else text
-
-
-def _sum_is_finite(own: Owned) -> bool:
-    """Whether the gradient of a parameter is finite at first sight."""
-    held: Any = own.module._parameters[own.key]
-    total = _square(held.grad)
-    return total is not None and math.isfinite(total)
-
-
-def _square(tensor: Tensor) -> float | None:
-    """Sum of squares of a small tensor, read at its address: from cold, torch takes five times as long.
-
-    ``None`` where there are many values, or not float32 side by side in this machine's memory.
-    """
-    number, address = tensor.numel(), tensor.data_ptr()
-    if (
-        number > SMALL or tensor.dtype is not torch.float32 or not tensor.is_cpu
-        or tensor.__class__ not in PLAIN or not tensor.is_contiguous() or address < LOW
-    ):  # fmt: skip
-        return None
-    values = _values(address, number)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(values.dot(values))
-
-
-@lru_cache(64)
-def _values(address: int, number: int) -> np.ndarray:
-    """So many float32 values at an address; it holds nothing of them."""
-    memory: Any = (ctypes.c_float * number).from_address(address)
-    return np.frombuffer(memory, np.float32)
-
-
-def _in_weight(seen: Seen, beside: str, inputs: bool) -> Finding:
-    part = "" if seen.part == "weight" else seen.part
-    before = "its inputs are finite, " if inputs else ""
-    name = "" if seen.part == "weight" else f" in {seen.part}"
-    return Finding(
-        seen.layer, Site(seen.layer, "weight", part), seen.size, seen.count.bad,
-        f"{seen.words}{name}; {before}{beside}",
-    )  # fmt: skip
-
-
-def _absurd(alive: Iterable[tuple[ForwardHook, str, Any]], found: Finding) -> Finding | None:
-    """A weight whose values no training makes, in a layer before the one that was found.
-
-    An exponent's bit that flips gives 1e38: finite, and so is what comes out, until a
-    square of it is taken some layers further on.
-    """
-    for hook, _, _ in alive:
-        if hook.name == found.layer:
-            return None
-        for key, weight in hook.module.named_parameters():
-            if not _readable(weight) or not weight.is_floating_point():
-                continue
-            largest = float(weight.data.abs().amax()) if weight.numel() else 0.0
-            if largest > ABSURD and math.isfinite(largest):
-                text = f"its {key} holds {largest:.2g}; further on, in {found.layer}: {found.text}"
-                return replace(found, layer=hook.name, text=text)
-    return None
-
-
-def _owning(calls: list[Call]) -> list[list[Seen]]:
-    """What each layer holds, once per layer; empty ones left out."""
-    return [own for own in {c.layer: c.own for c in calls}.values() if own]
-
-
-def _own(hook: ForwardHook) -> list[Seen]:
-    """Parameters and buffers of a layer."""
-    held = [*hook.module.named_parameters(), *hook.module.named_buffers()]
-    return [
-        Seen(hook.name, "weight", name, t.numel(), flags(t, 0 if t.dim() else None))
-        for name, t in _plain(held)
-    ]
-
-
-def _plain(found: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-    """Those with real floating values of their own."""
-    for path, tensor in found:
-        if _readable(tensor):
-            yield path, tensor
-
-
-def _readable(tensor: Tensor) -> bool:
-    return (
-        type(tensor) in PLAIN
-        and tensor.is_floating_point()
-        and tensor.layout == torch.strided
-        and not tensor.is_meta
-        and not tensor.is_nested
-        and tensor.numel() > 0
-        and present(tensor)
-    )
-
-
-def _read(seen: Iterable[Seen]) -> None:
-    """Fetch all flags, one transfer per device."""
-    by_device: dict[torch.device, list[Seen]] = {}
-    for one in seen:
-        if one.flags is not None:
-            by_device.setdefault(one.flags.device, []).append(one)
-    for group in by_device.values():
-        values = torch.stack([s.flags for s in group if s.flags is not None]).tolist()
-        for one, value in zip(group, values, strict=True):
-            count = Count(*value)
-            one.count = count if count.bad else FINE
-
-
-def _passes_on(module: nn.Module) -> bool:
-    """Whether finite input gives finite output: PyTorch's own modules without parameters."""
-    kind = type(module)
-    own = next(module.parameters(), None) is not None
-    return (
-        kind.__module__.startswith("torch.nn.modules") and not own and "oftm" not in kind.__name__
-    )
-
-
-compiled.never_alone(End.__call__, Enter.__call__, Leave.__call__)
+compiled.never_alone(End.__call__)

@@ -47,6 +47,11 @@ class Owned(NamedTuple):
     key: str
 
     @property
+    def name(self) -> str:
+        """As a person knows it."""
+        return f"{self.layer}.{self.part or self.key}"
+
+    @property
     def parameter(self) -> Tensor | None:
         held = self.module._parameters  # in TorchScript no dict
         return held[self.key] if self.key in held else None
