@@ -260,6 +260,23 @@ class Sites:
             self._fed = {**dict(list(self._fed.items())[-3:]), source: frozenset(found)}
         return self._fed[source]
 
+    def sole(self, layer: str) -> bool:
+        """Whether nothing leads around a layer to those behind it, of which some have parameters."""
+        behind = self.fed_by(layer) - {layer}
+        if not any(self.layers[name].parameters for name in behind):
+            return False
+        around = {INPUT}
+        for _ in self.layers:
+            more = {
+                name
+                for name, known in self.layers.items()
+                if name != layer and (not known.parents or not around.isdisjoint(known.parents))
+            }
+            if more <= around:
+                break
+            around |= more
+        return around.isdisjoint(behind)
+
     def cause(self, layer: str) -> str:
         """The layer whose parameters shape this one's output.
 

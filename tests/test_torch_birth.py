@@ -113,6 +113,17 @@ def test_a_layer_that_loses_what_enters_it_is_found(place: int) -> None:
     assert "makes the difference between samples ×0.000" in alert.message
 
 
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_layer_that_begins_at_zero_with_nothing_around_it_is_found(normed: bool) -> None:
+    model = mlp()
+    model[1] = nn.Sequential(nn.BatchNorm1d(64), nn.ReLU()) if normed else nn.ReLU()
+    with torch.no_grad():
+        model[0].weight.zero_()  # type: ignore[operator]
+    alert = train(model).alerts[0]
+    assert (alert.layer, alert.kind, alert.step) == ("0", "vanishing", 0)
+    assert alert.value < 1e-3 and "which nothing passes through" in alert.message
+
+
 def test_a_signal_that_is_lost_before_a_norm_is_found() -> None:
     """Unlike one that is enlarged, the norm does not bring it back."""
     model = nn.Sequential(

@@ -40,8 +40,9 @@ class Birth:
         drowns: root mean square of a layer's output over that of what it is added to, above which a
             norm that follows makes good for nothing: it shrinks both.
         least: smallest standard deviation within units of a layer's output over that of what
-            feeds it: what biases add does not count. Nothing at all, to rounding, is intended:
-            branches that begin at zero.
+            feeds it: what biases add does not count. Nothing at all, to rounding, is intended where
+            something leads around the layer, or where it is the last: branches and heads that
+            begin at zero.
         scale: largest root mean square of the model's input.
         spread: smallest standard deviation of drawn weights over the size of their mean. They
             are seen after the first update, which tells equal ones a little apart.
@@ -112,11 +113,12 @@ class Birth:
                 found.append(_firing(column, "exploding", "std", float(gain), self.gain, text))
             apart = max((spread[s] for s in sources if np.isfinite(spread[s])), default=np.nan)
             passed = spread[column] / apart if apart > 0 else np.nan
-            if passed < self.least and spread[column] > _ZERO * size[column]:
+            nothing = not spread[column] > _ZERO * size[column]
+            if passed < self.least and (not nothing or _lost(sites, name, spread)):
                 text = (
                     f"makes the difference between samples ×{passed:.2g} as large from the start, "
                 )
-                text += "which next to nothing passes through"
+                text += f"which {'nothing' if nothing else 'next to nothing'} passes through"
                 found.append(_firing(column, "vanishing", "std", float(passed), self.least, text))
         return found
 
@@ -151,6 +153,21 @@ def _passages(sites: Sites) -> Iterator[tuple[str, int, list[int]]]:
         if layer.module.startswith(_DRAWN) and layer.parents:
             sources = [entering[name]] if name in entering else []
             yield name, column, sources or [outputs[p] for p in layer.parents if p in outputs]
+
+
+def _lost(sites: Sites, name: str, spread: np.ndarray) -> bool:
+    """Whether what a layer does not let through reaches those behind it in no other way.
+
+    Not known where some layers are frozen: what feeds what is read from the gradients' graph.
+    """
+    drawn = [layer for layer in sites.layers.values() if layer.module.startswith(_DRAWN)]
+    if not all(layer.parameters for layer in drawn):
+        return False
+    entering = [
+        c for c in sites.columns("input", train=True).tolist() if sites.all[c].layer != INPUT
+    ]
+    added = [c for c in entering if name in sites.parents(sites.all[c].layer)]
+    return sites.sole(name) and not (spread[added] > 0).any()
 
 
 def _beside(sites: Sites, size: np.ndarray) -> dict[str, float]:
