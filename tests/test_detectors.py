@@ -257,6 +257,14 @@ def test_a_jump_reports_when_it_happened_and_how_far(sign: int) -> None:
     assert outcomes(values, Jump()) == [(21, 20, 5.0 * sign)]
 
 
+@pytest.mark.parametrize(("noise", "heard"), [(0.05, True), (0.6, False)])
+def test_a_level_that_was_noisy_from_the_start_is_known_for_it(noise: float, heard: bool) -> None:
+    """Before half of the memory is full: what was seen counts where it is more than the prior."""
+    values = np.resize([noise, -noise], 32) + np.where(np.arange(32) >= 24, 3.0, 0.0)
+    detector = Jump(limit=6.0, floor=0.5, prior=0.25)
+    assert bool(play(detector, values)[1].any()) is heard
+
+
 def test_a_jump_that_returns_at_once_is_not_confirmed() -> None:
     assert outcomes([0.0] * 20 + [5.0] + [0.0] * 20, Jump()) == []
     assert outcomes([0.0] * 20 + [5.0, -5.0] + [0.0] * 20, Jump()) == []

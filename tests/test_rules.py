@@ -11,7 +11,7 @@ import pytest
 
 from shiftwatch import Alert, Monitor, Rule, Summary
 from shiftwatch.arrays import ArraySource
-from shiftwatch.records import INPUT, Event
+from shiftwatch.records import INPUT, Event, Layer, Site
 from shiftwatch.rules import (
     DEFAULT,
     Beginning,
@@ -591,6 +591,41 @@ def test_one_update_out_of_line_is_found_in_its_layer(origin: int) -> None:
     )
 
 
+@pytest.mark.parametrize(("step", "alarms"), [(40, 0), (80, 1)])
+def test_an_update_must_be_larger_before_there_is_a_history(step: int, alarms: int) -> None:
+    """A training that leaves its first plateau takes large steps, and is healthy."""
+    show = trained(lambda now, i: 0.1 if (now, i) == (step, 2) else 1e-3)
+    found = watch(show, 96, rules=[Optimizer()]).alerts
+    assert [(a.kind, a.layer) for a in found] == [("update", "fc2")] * alarms
+
+
+def test_a_slope_near_zero_may_move_far_in_relation_to_its_size() -> None:
+    """Nor does a bias carry a layer; weights do."""
+    sites = Sites()
+    for name in ("Linear", "PReLU"):
+        for part in ("", "bias"):
+            sites.add(Site(name, "update", part), Layer(name, module=name, parameters=True))
+    assert [site.layer for site, main in zip(sites.all, sites.main, strict=True) if main] == [
+        "Linear"
+    ]
+
+
+def test_weights_that_are_pruned_beside_norms_and_slopes_are_no_corruption() -> None:
+    """Half of the layers or more are never pruned; what can be is, all at once."""
+    modules = ("Linear", "LayerNorm", "PReLU") * 2
+    sites = Sites()
+    for i, name in enumerate(modules):
+        norm = "layer" if name == "LayerNorm" else ""
+        sites.add(Site(f"{i}", "weight"), Layer(f"{i}", module=name, parameters=True, norm=norm))
+    mine = np.arange(len(modules))
+    change = np.array([0.3 if name == "Linear" else 0.0 for name in modules])
+    none = np.zeros(len(modules), np.int64)
+    assert Optimizer()._tampering(sites, mine, change, 50, none.copy(), none.copy()) == []
+    alone = np.where(mine == 0, change, 0.0)
+    (found,) = Optimizer()._tampering(sites, mine, alone, 50, none.copy(), none.copy())
+    assert (found.kind, found.column) == ("corruption", 0)
+
+
 def test_a_weight_that_stops_moving_is_found() -> None:
     monitor = watch(trained(lambda step, i: 0.0 if step >= 64 and i == 1 else 1e-3), 128)
     assert said(monitor.alerts) == [("fc1", "frozen")]
@@ -1072,6 +1107,12 @@ def test_gradients_that_fall_together_are_healthy() -> None:
 def test_a_gradient_that_vanishes_alone_is_found() -> None:
     monitor = watch(backward(lambda step, i: 1e-4 if step >= 80 and i == 0 else 1.0), 112)
     assert said(monitor.alerts) == [("fc0", "vanishing")]
+
+
+def test_a_gradient_that_misses_a_step_has_not_vanished() -> None:
+    """As under stochastic depth, where the one step that is looked at last may skip what leads there."""
+    missing = backward(lambda step, i: 0.0 if i == 0 and step % 8 == 7 else 1.0)
+    assert [a.kind for a in watch(missing, 24).alerts if "from the start" in a.message] == []
 
 
 def test_a_net_born_with_vanishing_gradients_is_found_at_the_start() -> None:

@@ -282,17 +282,12 @@ class Jump:
         """
         ordered = np.sort(state.moves, axis=0)
         rare = ordered[-max(len(ordered) // 32, 1) - 1] / RARE
-        scale = np.maximum(np.maximum(1.4826 * _middle(ordered), rare), self.least)
-        if (state.n < self.memory).any():
-            scale = np.maximum(scale, self._so_far(state))
+        scale = np.array(np.maximum(np.maximum(1.4826 * _middle(ordered), rare), self.least))
+        young = (state.n >= max(self.burn_in, 2)) & (state.n < self.memory)
+        if young.any():
+            so_far = 1.4826 * _middle_of_first(state.moves[:, young], state.n[young])
+            scale[young] = np.maximum(scale[young], so_far)
         return state._replace(scale=scale)
-
-    def _so_far(self, state: JumpState) -> np.ndarray:
-        """Scale by the differences that were seen, which may be larger than ``prior``; 0 of a few."""
-        rows = np.arange(len(state.moves)).reshape(-1, *([1] * state.n.ndim))
-        seen = np.sort(np.where(rows < state.n, state.moves, np.inf), axis=0)
-        middle = np.take_along_axis(seen, np.minimum(state.n, self.memory)[None] // 2 - 1, axis=0)
-        return np.asarray(np.where(state.n >= self.burn_in, 1.4826 * middle[0], 0.0))
 
 
 def _median(values: np.ndarray) -> np.ndarray:
@@ -303,6 +298,13 @@ def _median(values: np.ndarray) -> np.ndarray:
 def _middle(ordered: np.ndarray) -> np.ndarray:
     half = len(ordered) // 2
     return np.asarray((ordered[half - 1] + ordered[half]) / 2)
+
+
+def _middle_of_first(values: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Median, the lower of two, of the first values of each column, so many: float64[columns]."""
+    rows = np.arange(len(values))[:, None]
+    ordered = np.sort(np.where(rows < number, values, np.inf), axis=0)
+    return np.asarray(np.take_along_axis(ordered, number[None] // 2 - 1, axis=0)[0])
 
 
 def _nothing(shape: tuple[int, ...]) -> Jumped:

@@ -24,8 +24,9 @@ _SHARE = 0.1
 
 class GradientState(NamedTuple):
     """Attributes: jump: [..., sites, 2]; last: float64[sites], latest log2 rms; until: int64[sites];
-    most: float64[sites], the largest since the last look at the profile over depth; profiled: bool, whether the profile over depth was judged; began: float64[1], the loss then,
-    NaN before and once it was judged whether the loss has moved.
+    most: float64[sites], the largest since the last look at the profile over depth; profiled:
+    bool, whether that was judged; began: float64[1], the loss then, NaN before and once it was
+    judged whether the loss has moved.
     """
 
     jump: JumpState
