@@ -10,75 +10,20 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from shiftwatch.integrations.torch import watch  # noqa: E402
 from shiftwatch.monitor import Monitor  # noqa: E402
 from shiftwatch.rules import Fading  # noqa: E402
+from tests import learning  # noqa: E402
+from tests.learning import Kind, Training, mlp  # noqa: E402
 
 #: Optimizers whose updates fade: each averages over some ten steps.
-OPTIMIZERS: dict[str, tuple[Any, dict[str, float]]] = {
+OPTIMIZERS: dict[str, Kind] = {
     "momentum": (torch.optim.SGD, {"lr": 0.02, "momentum": 0.9}),
     "adam": (torch.optim.Adam, {"lr": 1e-3}),
 }
 
 
-def mlp() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4)
-    )
-
-
-class Training:
-    """A little net that learns; the functions are told the step and may change what they like."""
-
-    def __init__(
-        self,
-        kind: tuple[Any, dict[str, float]] = OPTIMIZERS["momentum"],
-        *,
-        model: Callable[[], nn.Module] = mlp,
-        regression: bool = False,
-        scale: Callable[[int], float] = lambda step: 1.0,
-        rate: Callable[[int], float] = lambda step: 1.0,
-        after: Callable[[int, nn.Module], None] = lambda step, model: None,
-        size: Callable[[int], int] = lambda step: 64,
-        **options: Any,
-    ) -> None:
-        torch.manual_seed(0)
-        self.model, self.step, self.regression = model(), 0, regression
-        self.scale, self.rate, self.after, self.size = scale, rate, after, size
-        self.optimizer = kind[0](self.model.parameters(), **kind[1])
-        self.data = torch.Generator().manual_seed(1)
-        self.rule = torch.randn(20, 4, generator=self.data)
-        self.options = {"run": False, "strict": True, **options}
-
-    def watch(self) -> Monitor:
-        return watch(self.model, optimizer=self.optimizer, **self.options)
-
-    def go(self, monitor: Monitor, until: int) -> None:
-        for step in range(self.step, until):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate(step) * self.optimizer.defaults["lr"]
-            x = torch.randn(self.size(step), 20, generator=self.data)
-            made, wanted = self.model(x), x @ self.rule
-            loss = (
-                nn.functional.mse_loss(made, wanted)
-                if self.regression
-                else nn.functional.cross_entropy(made, wanted.argmax(1))
-            )
-            self.optimizer.zero_grad()
-            (self.scale(step) * loss).backward()
-            self.after(step, self.model)
-            self.optimizer.step()
-            monitor.step(loss=loss)
-        self.step = until
-
-
-def train(
-    kind: tuple[Any, dict[str, float]] = OPTIMIZERS["momentum"], steps: int = 200, **options: Any
-) -> Monitor:
-    training = Training(kind, **options)
-    with training.watch() as monitor:
-        training.go(monitor, steps)
-    return monitor
+def train(kind: Kind = OPTIMIZERS["momentum"], steps: int = 200, **options: Any) -> Monitor:
+    return learning.train(kind, steps=steps, **options)
 
 
 def lost(step: int) -> float:
@@ -152,8 +97,12 @@ def test_updates_that_fade_as_the_loss_falls_are_healthy(name: str) -> None:
 
 def test_updates_that_fade_with_the_learning_rate_are_healthy() -> None:
     """A thousandth of it within a hundred steps, and down to a millionth."""
-    monitor = train(rate=lambda step: max(1e-6, 0.93 ** max(0, step - 60)))
-    assert monitor.alerts == []
+
+    def before(step: int, optimizers: list[Any]) -> None:
+        for group in optimizers[0].param_groups:
+            group["lr"] = 0.02 * max(1e-6, 0.93 ** max(0, step - 60))
+
+    assert train(before=before).alerts == []
 
 
 @pytest.mark.parametrize(("every", "alarms"), [(1, 0), (60, 1)])
@@ -179,7 +128,7 @@ def test_a_run_that_was_interrupted_says_what_one_that_was_not_says(
     scale: Callable[[int], float], cut: int
 ) -> None:
     whole = train(steps=180, scale=scale, rules=[Fading()])
-    training = Training(scale=scale, rules=[Fading()])
+    training = Training(OPTIMIZERS["momentum"], scale=scale, rules=[Fading()])
     with training.watch() as first:
         training.go(first, cut)
     with training.watch() as second:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,13 +15,15 @@ from shiftwatch.integrations.torch import watch  # noqa: E402
 from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings  # noqa: E402
 from shiftwatch.monitor import Monitor  # noqa: E402
 from shiftwatch.rules import Settings as Rule  # noqa: E402
+from tests import learning  # noqa: E402
+from tests.learning import Kind, Training, mlp  # noqa: E402
 
 SGD, Adam, AdamW, RMSprop = (
     torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop,
 )  # fmt: skip
 
 #: Optimizers with a learning rate at which the little net learns.
-OPTIMIZERS: dict[str, tuple[Any, dict[str, float]]] = {
+OPTIMIZERS: dict[str, Kind] = {
     "sgd": (SGD, {"lr": 0.05}),
     "momentum": (SGD, {"lr": 0.02, "momentum": 0.9}),
     "adam": (Adam, {"lr": 1e-3}),
@@ -35,55 +37,8 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-def mlp() -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4)
-    )
-
-
-class Training:
-    """A little net that learns; before each step its optimizers may be told something else."""
-
-    def __init__(
-        self,
-        *kinds: tuple[Any, dict[str, Any]],
-        before: Callable[[int, list[Any]], None] = lambda step, optimizers: None,
-        **options: Any,
-    ) -> None:
-        torch.manual_seed(0)
-        self.model, self.before, self.step = mlp(), before, 0
-        parts: Sequence[nn.Module] = (self.model,)
-        if len(kinds) == 2:
-            parts = (self.model[:2], self.model[2:])
-        self.optimizers = [
-            kind(part.parameters(), **told) for part, (kind, told) in zip(parts, kinds, strict=True)
-        ]
-        self.data = torch.Generator().manual_seed(1)
-        self.rule = torch.randn(20, 4, generator=self.data)
-        self.options = {"run": False, "strict": True, **options}
-
-    def watch(self) -> Monitor:
-        return watch(self.model, optimizer=self.optimizers, **self.options)
-
-    def go(self, monitor: Monitor, until: int) -> None:
-        for step in range(self.step, until):
-            self.before(step, self.optimizers)
-            x = torch.randn(64, 20, generator=self.data)
-            loss = nn.functional.cross_entropy(self.model(x), (x @ self.rule).argmax(1))
-            for optimizer in self.optimizers:
-                optimizer.zero_grad()
-            loss.backward()
-            for optimizer in self.optimizers:
-                optimizer.step()
-            monitor.step(loss=loss)
-        self.step = until
-
-
-def train(*kinds: tuple[Any, dict[str, Any]], steps: int = 120, **options: Any) -> Monitor:
-    training = Training(*kinds, **options)
-    with training.watch() as monitor:
-        training.go(monitor, steps)
-    return monitor
+def train(*kinds: Kind, steps: int = 120, **options: Any) -> Monitor:
+    return learning.train(*kinds, steps=steps, **options)
 
 
 def told(at: int, key: str, change: Callable[[Any], Any]) -> Callable[[int, list[Any]], None]:
