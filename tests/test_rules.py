@@ -899,6 +899,39 @@ def test_a_leap_must_also_be_beyond_all_rates_so_far(
     assert leapt(lambda step: (10.0, 0.0), rate) == [83] * (found and factor >= 1.8 * settled)
 
 
+@pytest.mark.parametrize(
+    ("moved", "leap", "found"), [(0.009, 12.0, 0), (0.011, 12.0, 1), (0.02, 5.9, 0)]
+)
+def test_a_leap_of_one_group_is_told_of_the_layer_that_it_moves(
+    moved: float, leap: float, found: int
+) -> None:
+    """By a hundredth of its size, where the median weight must move by half as much."""
+    monitor = watch(
+        trained(lambda step, i: moved if i == 2 and step >= 83 else 1e-3),
+        120,
+        rate=lambda step: 0.1 * (leap if step >= 83 else 1),
+        rules=[Settings()],
+    )
+    assert [(a.layer, a.kind, a.step) for a in monitor.alerts] == [("fc2", "update", 83)] * found
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"),
+    [
+        ((0.18, 0.18, 0.18), 1),
+        ((0.16, 0.16, 0.16), 0),
+        ((0.001, 0.18, 0.18, 0.5), 1),
+        ((0.001, 0.001, 0.5, 0.5), 0),  # of adapters one half begins at zero
+    ],
+)
+def test_first_steps_that_move_half_of_the_weights_by_a_sixth_are_told(
+    sizes: tuple[float, ...], found: int
+) -> None:
+    show = trained(lambda step, i: sizes[i], layers=len(sizes))
+    monitor = watch(show, 60, rate=lambda step: 0.1, rules=[Settings()])
+    assert [(a.kind, a.step) for a in monitor.alerts] == [("update", 2)] * found
+
+
 # --- fading ------------------------------------------------------------------------------
 
 

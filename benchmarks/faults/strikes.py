@@ -41,9 +41,10 @@ def faster(factor: float, steps: int, training: Training, layer: str) -> None:
 
 
 def runaway(training: Training, layer: str) -> None:
-    """The learning rate grows by 8 % per step."""
-    for group in training.groups:
-        group["lr"] *= 1.08 ** (training.since + 1)
+    """The learning rate grows by 8 % per step, whatever the schedule says."""
+    for i, group in enumerate(training.groups):
+        rate = training.memory.setdefault(f"rate {i}", group["lr"])
+        group["lr"] = rate * 1.08 ** (training.since + 1)
 
 
 def separate(training: Training, layer: str) -> dict[str, Any]:

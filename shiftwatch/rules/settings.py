@@ -4,7 +4,8 @@ Schedules move in small steps, or by a factor of ten downwards, or back to where
 What leaps far beyond anything used before is a slip in a configuration, and it is known at the very
 step, before the loss has felt it. A schedule that has been rising since the run's first step, as a
 warm-up or a search for the learning rate, has no before; nor has a rate that hardly moved
-the weights.
+the weights. What has no before is judged by level: the first steps of a net at a rate that needs a
+warm-up move its weights by a large share of their size.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from shiftwatch.sites import Sites
 _SETTLED = 16
 # … if they move the median weight by this share of its size; 1e-3 is usual.
 _FELT = 1e-4
+# Steps at the beginning that are judged by level. The very first is left out: an optimizer that
+# divides by a mean of squares that began at zero makes it ten times as large as the next.
+_FIRST = (1, 2)
 
 
 class SettingsState(NamedTuple):
-    """Attributes: known: float64[9], the fields of what is known in their order."""
+    """Attributes: known: float64[10], the fields of what is known in their order."""
 
     known: np.ndarray
 
@@ -42,6 +46,7 @@ class _Known:
         before: the rate before a fall, and ``low``: steps since.
         horizon, decay: the largest so far.
         until: step until which nothing is said again.
+        begun: how much the first steps moved the median weight, relative to its size.
     """
 
     rate: float = nan
@@ -53,6 +58,7 @@ class _Known:
     horizon: float = nan
     decay: float = nan
     until: float = -1
+    begun: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ class Settings:
         rise: learning rate over the largest so far that is beyond any schedule.
         leap: the same within a single step, …
         beyond: … if it is also this many times the largest so far.
-        size: either way the median weight must be moved by this share of its size in a step;
-            1e-3 is usual.
+        size: either way the median weight must be moved by this share of its size in a step, 1e-3 is
+            usual; after a leap, which may be one group's alone, any weight by twice as much.
+        birth: how far the first steps may move half of the weights, relative to their size.
         fall: learning rate over the one of the step before that is beyond any schedule …
         patience: … if it stays so for this many steps.
         momentum: growth of the number of steps that momentum averages …
@@ -78,6 +85,7 @@ class Settings:
     leap: float = 6.0
     beyond: float = 1.8
     size: float = 0.005
+    birth: float = 0.33
     fall: float = 1e-3
     patience: int = 8
     momentum: float = 8.0
@@ -103,20 +111,29 @@ class Settings:
             return Verdict(state, [], active)
         known = _Known(*state.known.tolist())
         others = np.full((batch.steps.size, 2), nan) if batch.settings is None else batch.settings
-        sizes = medians(evidence.update[:, main])
+        moved = evidence.update[:, main]
+        sizes = medians(moved)
         firings: list[Firing] = []
         for t in np.flatnonzero(batch.stepped & (batch.learning_rate > 0)).tolist():
             step, rate, size = int(batch.steps[t]), float(batch.learning_rate[t]), float(sizes[t])
             horizon, decay = others[t].tolist()
             after = self._followed(known, rate, size, horizon, decay)
-            found = step >= known.until and self._judged(known, after, size, horizon, decay)
+            most = int(np.nan_to_num(moved[t]).argmax())
+            if step in _FIRST:
+                after = replace(after, begun=known.begun + _half(moved[t]))
+            sizable = max(size, float(np.nan_to_num(moved[t, most])) / 2)
+            found = step >= known.until and (
+                self._judged(known, after, size, sizable, horizon, decay)
+                or (step == _FIRST[-1] and self._born(rate, after.begun))
+            )
             if found:
                 kind, text = found
                 began = step - int(after.low) + 1 if kind == "frozen" else step
+                alone = sizable > size and size < self.size
                 firings.append(
                     Firing(
                         step=began,
-                        column=int(main[0]),
+                        column=int(main[most if alone else 0]),
                         kind=kind,
                         severity="warning",
                         metric="relative_update",
@@ -154,16 +171,36 @@ class Settings:
             until=known.until,
         )
 
+    def _born(self, rate: float, begun: float) -> tuple[str, str] | None:
+        """What the first steps are, by level."""
+        if begun < self.birth:
+            return None
+        return "update", (
+            f"the first steps move half of the weights by {begun / len(_FIRST):.2g} of their size or "
+            f"more, each: a learning rate of {rate:.3g} needs a warm-up here, or is too large"
+        )
+
     def _judged(
-        self, known: _Known, after: _Known, size: float, horizon: float, decay: float
+        self,
+        known: _Known,
+        after: _Known,
+        size: float,
+        sizable: float,
+        horizon: float,
+        decay: float,
     ) -> tuple[str, str] | None:
-        """What a step is: a kind and words, or nothing of note."""
+        """What a step is: a kind and words, or nothing of note.
+
+        Args:
+            size, sizable: how far the median weight was moved; and half of how far any was, if more.
+        """
         rate, settled = after.rate, after.settled
         leaps = rate >= self.leap * known.rate and rate >= self.beyond * settled
-        if size >= self.size and (leaps or rate >= self.rise * settled):
+        if (size >= self.size and rate >= self.rise * settled) or (sizable >= self.size and leaps):
+            whose, moved = ("", size) if size >= self.size else (" of a group", 2 * sizable)
             return "update", (
-                f"the learning rate is {rate:.3g}, ×{rate / settled:.3g} the largest so far, "
-                f"and a step moves the weights by {size:.2g} of their size"
+                f"the learning rate{whose} is {rate:.3g}, ×{rate / settled:.3g} the largest so far, "
+                f"and a step moves {'its' if whose else 'the'} weights by {moved:.2g} of their size"
             )
         if after.low == self.patience:
             return "frozen", (
@@ -182,6 +219,16 @@ class Settings:
                 "weight_decay; 1e-5 to 1e-3 are usual)"
             )
         return None
+
+
+def _half(moved: np.ndarray) -> float:
+    """Share of their size by which at least half of the weights are moved.
+
+    Of an even number the lower one of the two in the middle: an adapter's second half begins at
+    zero, and any step moves it by as much as there is.
+    """
+    known = np.sort(moved[np.isfinite(moved)])
+    return float(known[(known.size - 1) // 2]) if known.size else 0.0
 
 
 def _larger(a: float, b: float) -> float:
