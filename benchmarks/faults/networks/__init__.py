@@ -16,7 +16,7 @@ from benchmarks.faults.networks.transformer import Attention
 
 __all__ = ["BY_NAME", "NETWORKS", "Attention", "Block", "Forgers", "Network", "skeleton"]
 
-#: The three lists by their names; those of a former test set are designed on like the others.
+#: The three lists by their names; those of former test sets are designed on like the others.
 NETWORKS = {"design": (*DESIGN, *FORMER), "calibration": CALIBRATION, "test": TEST}
 
 #: Every network by its name.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from benchmarks.faults.networks.dense import dense
 from benchmarks.faults.networks.network import Make, Norm
+from benchmarks.faults.networks.parts import groups
 
 
 def autoencoder(widths: Sequence[int], activation: Make, norm: Norm | None = None) -> nn.Sequential:
@@ -59,3 +61,32 @@ def subpixel_autoencoder(width: int, code: int) -> nn.Sequential:
         nn.Conv2d(2 * width, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.ReLU(),
         nn.Sequential(nn.Conv2d(width, 4, 3, padding=1), nn.PixelShuffle(2)),
     )  # fmt: skip
+
+
+class UNet(nn.Module):
+    """What was seen on the way down is joined on the way up (Ronneberger et al. 2015).
+
+    Some pixels are hidden in training: else there would be nothing to do.
+    """
+
+    def __init__(self, width: int, masked: float) -> None:
+        super().__init__()
+
+        def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(inputs, outputs, 3, stride, 1), groups(4)(outputs), nn.SiLU()
+            )
+
+        self.mask = nn.Dropout(masked)
+        self.first = conv(1, width)
+        self.down = conv(width, 2 * width, 2)
+        self.middle = conv(2 * width, 2 * width)
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, 2)
+        self.last = conv(2 * width, width)
+        self.head = nn.Conv2d(width, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = self.first(self.mask(x))
+        up = self.up(self.middle(self.down(wide)))
+        out: Tensor = self.head(self.last(torch.cat([wide, up], 1)))
+        return out

@@ -83,6 +83,22 @@ def network_in_network(channels: Sequence[int], activation: Make) -> nn.Sequenti
     return nn.Sequential(*net, Mean(2, 3), nn.Linear(channels[-1], 10))
 
 
+def mobilenet(channels: Sequence[int]) -> nn.Sequential:
+    """Convolutions over each channel, then over all, a norm after both (Howard et al. 2017).
+
+    The second of them halves the image.
+    """
+
+    def normed(conv: nn.Conv2d) -> tuple[nn.Module, ...]:
+        return conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU()
+
+    net = nn.Sequential(*normed(nn.Conv2d(1, channels[0], 3, padding=1, bias=False)))
+    for i, (a, b) in enumerate(pairwise(channels)):
+        net.extend(normed(nn.Conv2d(a, a, 3, 2 if i == 1 else 1, 1, groups=a, bias=False)))
+        net.extend(normed(nn.Conv2d(a, b, 1, bias=False)))
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(channels[-1], 10))
+
+
 class Joined(nn.Module):
     """What comes in, and beside it what is made of it."""
 
@@ -144,4 +160,26 @@ class GatedText(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = self.blocks(self.embed(x).transpose(1, 2))
         logits: Tensor = self.head(self.norm(seen.transpose(1, 2)))
+        return logits
+
+
+class TemporalText(nn.Module):
+    """Of text: blocks of two convolutions that see the past alone, ever further (Bai et al. 2018)."""
+
+    def __init__(self, width: int, dilations: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = nn.Sequential()
+        for gap in dilations:
+            inner = nn.Sequential()
+            for _ in range(2):
+                past = nn.ConstantPad1d((2 * gap, 0), 0.0)
+                conv = nn.Conv1d(width, width, 3, dilation=gap)
+                inner.extend([past, conv, nn.ReLU(), nn.Dropout(dropout)])
+            self.blocks.append(Block(inner, nn.ReLU()))
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.blocks(self.embed(x).transpose(1, 2))
+        logits: Tensor = self.head(seen.transpose(1, 2))
         return logits

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.faults.networks.network import Make, Norm
 from benchmarks.faults.networks.parts import Block, Mean
+from benchmarks.faults.networks.transformer import Gated
 
 
 class Functional(nn.Module):
@@ -77,6 +78,15 @@ def residual_dense(width: int, blocks: int, dropout: float) -> nn.Sequential:
         )  # fmt: skip
         parts.append(Block(inner))
     return nn.Sequential(*parts, nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def gated_dense(width: int, blocks: int, dropout: float) -> nn.Sequential:
+    """Blocks of gated layers with ways around them, norms without a mean (Shazeer 2020)."""
+    parts: list[nn.Module] = [nn.Flatten(), nn.Linear(64, width)]
+    for _ in range(blocks):
+        inner = nn.Sequential(nn.RMSNorm(width), Gated(width, 2 * width), nn.Dropout(dropout))
+        parts.append(Block(inner))
+    return nn.Sequential(*parts, nn.RMSNorm(width), nn.Linear(width, 10))
 
 
 def mixer(width: int, blocks: int) -> nn.Sequential:

@@ -1,6 +1,8 @@
-"""The encoder of the first transformers, of rows of pixels."""
+"""Encoders of rows of pixels, as the first transformers had them."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +42,47 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = self.dropout(self.embed(x) + self.places[: x.shape[1]])
         logits: Tensor = self.head(self.pool(self.blocks(seen)))
+        return logits
+
+
+class Bert(nn.Module):
+    """A token before the rows collects what they say, norms come after blocks (Devlin et al. 2019).
+
+    Weights begin with one deviation: theirs, 0.02 at a width of 768, times the root of how much
+    narrower this is.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        std = 0.02 * math.sqrt(768 / width)
+        self.token = nn.Parameter(torch.randn(1, 1, width) * std)
+        self.embed = nn.Linear(8, width)
+        self.place = nn.Embedding(9, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
+            wide = (
+                nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width),
+                nn.Dropout(dropout),
+            )  # fmt: skip
+            for inner in (mix, wide):
+                parts.append(Block(nn.Sequential(*inner), nn.LayerNorm(width)))
+        self.blocks = nn.Sequential(*parts)
+        self.pool = nn.Linear(width, width)
+        self.activation = nn.Tanh()
+        self.head = nn.Linear(width, 10)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.cat([self.token.expand(len(x), -1, -1), self.embed(x)], 1)
+        seen = self.dropout(self.norm(seen + self.place(torch.arange(seen.shape[1]))))
+        logits: Tensor = self.head(self.activation(self.pool(self.blocks(seen)[:, 0])))
         return logits
 
 

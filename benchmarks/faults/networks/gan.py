@@ -75,3 +75,22 @@ def spectral_forgers(width: int) -> Forgers:
         Spectral(2 * width, width), nn.LeakyReLU(0.1), Spectral(width, 1),
     )  # fmt: skip
     return Forgers(generator, discriminator)
+
+
+def upsampling_forgers(width: int, dropout: float) -> Forgers:
+    """Larger images and convolutions against strided ones with dropout."""
+    generator = nn.Sequential(
+        nn.Linear(LATENT, 8 * width), nn.Unflatten(1, (2 * width, 2, 2)), nn.LeakyReLU(0.2),
+        nn.Upsample(scale_factor=2), nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+        nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2),
+        nn.Upsample(scale_factor=2), nn.Conv2d(2 * width, width, 3, padding=1),
+        nn.BatchNorm2d(width), nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 1, 3, padding=1), nn.Flatten(),
+    )  # fmt: skip
+    discriminator = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)),
+        nn.Conv2d(1, width, 3, 2, 1), nn.LeakyReLU(0.2), nn.Dropout(dropout),
+        nn.Conv2d(width, 2 * width, 3, 2, 1), nn.LeakyReLU(0.2), nn.Dropout(dropout),
+        nn.Flatten(), nn.Linear(8 * width, 1),
+    )  # fmt: skip
+    return Forgers(generator, discriminator)

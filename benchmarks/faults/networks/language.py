@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.faults.data import LENGTH, SYMBOLS
 from benchmarks.faults.networks.parts import Block
-from benchmarks.faults.networks.transformer import Attention
+from benchmarks.faults.networks.transformer import Attention, Gated
 
 
 class GPT2(nn.Module):
@@ -79,4 +80,59 @@ class Bloom(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.norm(self.blocks(self.first(self.embed(x)))))
+        return logits
+
+
+class Olmo2(nn.Module):
+    """Places by rotation, gated layers, and norms where branches end and of queries and keys.
+
+    As Team OLMo (2025) have it: nothing is normed on its way into a branch.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            mix = Attention(width, heads, causal=True, rotary=True, normed=True)
+            for inner in (mix, Gated(width, 2 * width)):
+                parts.append(Block(nn.Sequential(inner, nn.RMSNorm(width))))
+        self.blocks = nn.Sequential(*parts)
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                std = 0.02 * math.sqrt(4096 / width)
+                nn.init.trunc_normal_(module.weight, std=std, a=-3 * std, b=3 * std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
+        return logits
+
+
+class Gemma(nn.Module):
+    """All heads have the same keys and values, GELUs are gates, and embeddings are enlarged.
+
+    As Gemma Team (2024) have it: by the root of the width, since the head has the same weight.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.enlarged = math.sqrt(width)
+        self.embed = nn.Embedding(SYMBOLS, width)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            mix = Attention(width, heads, causal=True, rotary=True, shared=True)
+            for inner in (mix, Gated(width, 3 * width, partial(nn.GELU, "tanh"))):
+                parts.append(Block(nn.Sequential(nn.RMSNorm(width), inner)))
+        self.blocks = nn.Sequential(*parts)
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+        self.head.weight = self.embed.weight
+        nn.init.normal_(self.embed.weight, std=1 / self.enlarged)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x) * self.enlarged)))
         return logits

@@ -80,3 +80,44 @@ class Stacked(nn.Module):
         y, _ = self.rnn(x)
         logits: Tensor = self.head(self.pool(y))
         return logits
+
+
+class Tied(nn.Module):
+    """Of text: two layers of LSTM with dropout around them, embedding and head of the same weight.
+
+    As Press & Wolf (2017) and Merity et al. (2018) have it.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.before = nn.Dropout(dropout)
+        self.rnn = nn.LSTM(width, width, 2, batch_first=True, dropout=dropout)
+        self.after = nn.Dropout(dropout)
+        self.head = nn.Linear(width, SYMBOLS)
+        self.head.weight = self.embed.weight
+        nn.init.uniform_(self.embed.weight, -0.1, 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(self.before(self.embed(x)))
+        logits: Tensor = self.head(self.after(y))
+        return logits
+
+
+class Filtered(nn.Module):
+    """A convolution over the rows, an LSTM both ways, and the mean of what it says of them."""
+
+    def __init__(self, channels: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(8, channels, 3, padding=1)
+        self.norm = nn.BatchNorm1d(channels)
+        self.activation = nn.ReLU()
+        self.rnn = nn.LSTM(channels, width, batch_first=True, bidirectional=True)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(2 * width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.activation(self.norm(self.conv(x.transpose(1, 2))))
+        y, _ = self.rnn(seen.transpose(1, 2))
+        logits: Tensor = self.head(self.dropout(y.mean(1)))
+        return logits

@@ -107,3 +107,37 @@ def excited(widths: tuple[int, int]) -> nn.Sequential:
         Block(inner(second, second, 1)),
     )
     return nn.Sequential(*stem, *parts, Mean(2, 3), nn.Dropout(0.1), nn.Linear(second, 10))
+
+
+def preactivation(widths: tuple[int, int]) -> nn.Sequential:
+    """Blocks of two convolutions with norm and activation before each, two widths (He et al. 2016)."""
+
+    def conv(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, ...]:
+        found = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        return nn.BatchNorm2d(inputs), nn.ReLU(), found
+
+    first, second = widths
+    parts = (
+        nn.Conv2d(1, first, 3, padding=1, bias=False),
+        Block(nn.Sequential(*conv(first, first), *conv(first, first))),
+        nn.Sequential(*conv(first, second, 2)),
+        Block(nn.Sequential(*conv(second, second), *conv(second, second))),
+    )
+    tail = (nn.BatchNorm2d(second), nn.ReLU(), Mean(2, 3), nn.Linear(second, 10))
+    return nn.Sequential(*parts, *tail)
+
+
+def regnet(width: int, wide: int, blocks: int) -> nn.Sequential:
+    """Blocks whose middle has groups of four and channels that are weighed (Radosavovic et al. 2020)."""
+    parts: list[nn.Module] = [
+        nn.Conv2d(1, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+    ]  # fmt: skip
+    for _ in range(blocks):
+        inner = nn.Sequential(
+            nn.Conv2d(width, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(),
+            nn.Conv2d(wide, wide, 3, padding=1, groups=wide // 4, bias=False), nn.BatchNorm2d(wide),
+            nn.ReLU(), Excitation(wide, width // 4),
+            nn.Conv2d(wide, width, 1, bias=False), nn.BatchNorm2d(width),
+        )  # fmt: skip
+        parts.append(Block(inner, nn.ReLU()))
+    return nn.Sequential(*parts, Mean(2, 3), nn.Linear(width, 10))

@@ -7,56 +7,63 @@ from functools import partial
 from torch import nn
 
 from benchmarks.faults.data import COPY, FORGERY, IMAGES, ROWS, TEXT
-from benchmarks.faults.networks.autoencoder import denoising_autoencoder, subpixel_autoencoder
-from benchmarks.faults.networks.convolution import GatedText, densenet, dilated
-from benchmarks.faults.networks.dense import dense, mixer
-from benchmarks.faults.networks.encoder import Encoder
-from benchmarks.faults.networks.gan import spectral_forgers
-from benchmarks.faults.networks.language import GPT2, Bloom
+from benchmarks.faults.networks.autoencoder import UNet, autoencoder
+from benchmarks.faults.networks.convolution import TemporalText, convolutions, mobilenet
+from benchmarks.faults.networks.dense import dense, gated_dense
+from benchmarks.faults.networks.encoder import Bert
+from benchmarks.faults.networks.gan import upsampling_forgers
+from benchmarks.faults.networks.language import Gemma, Olmo2
 from benchmarks.faults.networks.network import Network
 from benchmarks.faults.networks.parts import initialised
-from benchmarks.faults.networks.recurrent import Characters, Stacked
-from benchmarks.faults.networks.residual import bottleneck, excited
+from benchmarks.faults.networks.recurrent import Filtered, Tied
+from benchmarks.faults.networks.residual import preactivation, regnet
 
-he, glorot = nn.init.kaiming_normal_, nn.init.xavier_uniform_
+he, orthogonal = nn.init.kaiming_normal_, nn.init.orthogonal_
 
 TEST = (
     Network(
-        "dense softplus", "dense", partial(dense, (64, 100, 72, 48), nn.Softplus), IMAGES, 3e-3, short=True
+        "dense silu rmsnorm", "dense", partial(dense, (64, 96, 80, 64), nn.SiLU, nn.RMSNorm), IMAGES, 3e-3,
+        decay=0.01,
     ),
     Network(
-        "dense celu deep", "dense",
-        partial(initialised, partial(dense, (64, 84, 84, 64, 64, 48), nn.CELU), he),
-        IMAGES, 0.02, 0.9, short=True, decay=1e-4,
+        "dense mish deep", "dense",
+        partial(initialised, partial(dense, (64, 76, 76, 76, 56, 56), nn.Mish), he),
+        IMAGES, 0.01, 0.9, short=True, decay=1e-4,
     ),
     Network(
-        "dense softsign", "dense", partial(initialised, partial(dense, (64, 110, 60), nn.Softsign), glorot),
-        IMAGES, 0.2, 0.0, short=True,
+        "dense relu orthogonal", "dense",
+        partial(initialised, partial(dense, (64, 90, 60, 30)), orthogonal), IMAGES, 0.1, 0.0, short=True,
     ),
     Network(
-        "dense relu6 batchnorm dropout", "dense",
-        partial(dense, (64, 112, 80, 56), nn.ReLU6, nn.BatchNorm1d, 0.15), IMAGES, 0.05, 0.9, decay=5e-4,
+        "dense leaky batchnorm dropout", "dense",
+        partial(dense, (64, 120, 88, 60), partial(nn.LeakyReLU, 0.1), nn.BatchNorm1d, 0.2), IMAGES, 3e-3,
+        short=True, decay=0.05,
     ),
-    Network("mixer", "dense", partial(mixer, 24, 2), IMAGES, 4e-3, decay=0.05),
+    Network("dense gated residual", "dense", partial(gated_dense, 40, 3, 0.1), IMAGES, 2e-3, decay=0.01),
     Network(
-        "densenet", "convolution", partial(initialised, partial(densenet, 12, 6, (2, 2)), he),
+        "cnn elu batchnorm", "convolution",
+        partial(convolutions, (12, 20, 28), nn.ELU, nn.BatchNorm2d, pool=partial(nn.MaxPool2d, 2)),
+        IMAGES, 0.03, 0.9, decay=5e-4,
+    ),
+    Network(
+        "mobilenet", "convolution", partial(initialised, partial(mobilenet, (10, 20, 32, 32)), he),
+        IMAGES, 0.1, 0.9, decay=1e-4,
+    ),
+    Network("temporal convolutions of text", "convolution", partial(TemporalText, 32, (1, 2), 0.05), TEXT, 8e-3),
+    Network(
+        "resnet preactivation", "residual", partial(initialised, partial(preactivation, (8, 16)), he),
         IMAGES, 0.05, 0.9, decay=1e-4,
     ),
+    Network("regnet", "residual", partial(regnet, 16, 16, 2), IMAGES, 0.1, 0.9, decay=1e-4),
+    Network("olmo 2", "transformer", partial(Olmo2, 24, 2, 2), TEXT, 5e-3, decay=0.1),
+    Network("gemma", "transformer", partial(Gemma, 32, 2, 4), TEXT, 5e-3),
+    Network("bert of rows", "transformer", partial(Bert, 24, 2, 4, 0.1), ROWS, 3e-3, decay=0.01),
+    Network("lstm tied", "recurrent", partial(Tied, 48, 0.1), TEXT, 1e-2),
+    Network("lstm of convolutions", "recurrent", partial(Filtered, 20, 24, 0.2), ROWS, 3e-3, decay=0.01),
     Network(
-        "cnn dilated instancenorm", "convolution", partial(dilated, 12, (1, 2, 3), nn.LeakyReLU), IMAGES, 3e-3
+        "autoencoder leaky batchnorm", "autoencoder",
+        partial(autoencoder, (88, 44, 14), partial(nn.LeakyReLU, 0.1), nn.BatchNorm1d), COPY, 3e-3, short=True,
     ),
-    Network("gated convolutions of text", "convolution", partial(GatedText, 24, (1, 2)), TEXT, 5e-3),
-    Network("bottleneck", "residual", partial(bottleneck, 16, 8, 2), IMAGES, 0.2, 0.9),
-    Network("excited residual", "residual", partial(excited, (8, 12)), IMAGES, 0.05, 0.9, decay=1e-4),
-    Network("gpt-2", "transformer", partial(GPT2, 24, 2, 3, 0.05), TEXT, 1e-2, decay=0.1),
-    Network("bloom", "transformer", partial(Bloom, 24, 2, 4), TEXT, 8e-3),
-    Network("encoder pooled", "transformer", partial(Encoder, 28, 2, 4, 0.1), ROWS, 2e-3),
-    Network("gru of characters", "recurrent", partial(Characters, nn.GRU, 36, 1), TEXT, 5e-3),
-    Network("lstm stacked", "recurrent", partial(Stacked, 20, 0.2), ROWS, 5e-3),
-    Network(
-        "autoencoder denoising", "autoencoder",
-        partial(denoising_autoencoder, (80, 48, 12), nn.ELU, 0.1), COPY, 2e-3, short=True,
-    ),
-    Network("autoencoder subpixel", "autoencoder", partial(subpixel_autoencoder, 8, 12), COPY, 3e-3),
-    Network("gan spectral", "gan", partial(spectral_forgers, 40), FORGERY, 2e-4),
+    Network("unet denoising", "autoencoder", partial(UNet, 8, 0.25), COPY, 3e-3, decay=0.01),
+    Network("gan upsampling", "gan", partial(upsampling_forgers, 10, 0.25), FORGERY, 1e-3),
 )  # fmt: skip

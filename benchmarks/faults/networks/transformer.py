@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.faults.data import LENGTH, SYMBOLS
+from benchmarks.faults.networks.network import Make
 from benchmarks.faults.networks.parts import Block
 
 
@@ -17,21 +18,37 @@ class Attention(nn.Module):
     Args:
         rotary: whether queries and keys are turned by their places (Su et al. 2021).
         sloped: whether scores fall with the distance, in each head less (ALiBi, Press et al. 2022).
+        shared: whether all heads have the same keys and values (Shazeer 2019).
+        normed: whether queries and keys have norms (Henry et al. 2020), each over all heads together.
     """
 
     def __init__(
-        self, width: int, heads: int, causal: bool, *, rotary: bool = False, sloped: bool = False
+        self,
+        width: int,
+        heads: int,
+        causal: bool,
+        *,
+        rotary: bool = False,
+        sloped: bool = False,
+        shared: bool = False,
+        normed: bool = False,
     ) -> None:
         super().__init__()
-        self.rotary, self.sloped = rotary, sloped
+        self.rotary, self.sloped, self.normed = rotary, sloped, normed
         self.heads, self.causal, self.axis = heads, causal, -1
         self.scale = 1 / math.sqrt(width // heads)
-        self.qkv = nn.Linear(width, 3 * width)
+        self.sizes = (width, *2 * [width // heads if shared else width])
+        self.qkv = nn.Linear(width, sum(self.sizes))
+        if normed:
+            self.q_norm, self.k_norm = nn.RMSNorm(self.sizes[0]), nn.RMSNorm(self.sizes[1])
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         b, t, width = x.shape
-        q, k, v = self.qkv(x).view(b, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).split(self.sizes, -1)
+        if self.normed:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (y.view(b, t, -1, width // self.heads).transpose(1, 2) for y in (q, k, v))
         if self.rotary:
             q, k = turned(q), turned(k)
         scores = q @ k.transpose(-1, -2) * self.scale
@@ -116,10 +133,10 @@ class Transformer(nn.Module):
 class Gated(nn.Module):
     """A dense layer of which another one opens and closes the units (SwiGLU, Shazeer 2020)."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, activation: Make = nn.SiLU) -> None:
         super().__init__()
         self.gate = nn.Linear(width, hidden)
-        self.activation = nn.SiLU()
+        self.activation = activation()
         self.up = nn.Linear(width, hidden)
         self.down = nn.Linear(hidden, width)
 
