@@ -918,9 +918,9 @@ def test_a_leap_of_one_group_is_told_of_the_layer_that_it_moves(
 @pytest.mark.parametrize(
     ("sizes", "found"),
     [
-        ((0.18, 0.18, 0.18), 1),
-        ((0.16, 0.16, 0.16), 0),
-        ((0.001, 0.18, 0.18, 0.5), 1),
+        ((0.2, 0.2, 0.2), 1),
+        ((0.15, 0.15, 0.15), 0),
+        ((0.001, 0.2, 0.2, 0.5), 1),
         ((0.001, 0.001, 0.5, 0.5), 0),  # of adapters one half begins at zero
     ],
 )
