@@ -144,8 +144,9 @@ def sgd(network: Network) -> bool:
 
 
 def gated(network: Network) -> bool:
-    """It is deep enough for sigmoids to matter, and has other activations."""
-    return len(layers.of_kind(skeleton(network), "activation")) >= 2 and not_sigmoid(network)
+    """It is deep enough for sigmoids to matter, has other activations, and no norms before them."""
+    deep = len(layers.of_kind(skeleton(network), "activation")) >= 2
+    return deep and not has(network, "norm") and not_sigmoid(network)
 
 
 def not_sigmoid(network: Network) -> bool:
@@ -185,7 +186,8 @@ FAULTS = (
     Fault("F12", "loss ×10,000", MOVED, ANYWHERE, partial(enlarged, 1e4), fits=sgd),
     Fault("F12b", "loss ×1e-7", STILL, ANYWHERE, partial(enlarged, 1e-7)),
     Fault("F12c", "gradients overflow", ("nonfinite",), ANYWHERE, gradients(not_finite_gradient), "gradient"),
-    Fault("F13", "weights zero from the start", ("collapse", "dead", "vanishing", "frozen", "variance_shift"), "weights", fresh(torch.zeros_like), when="start", moment="start"),
+    # Where a branch ends beside a shortcut it is what healthy nets do (H39).
+    Fault("F13", "weights zero from the start", ("collapse", "dead", "vanishing", "frozen", "variance_shift"), "carrying", fresh(torch.zeros_like), when="start", moment="start"),
     Fault("F13b", "weights constant from the start", ("collapse", "dead", "variance_shift", "mean_shift", "saturation"), "weights", fresh(lambda w: torch.full_like(w, float(w.abs().mean()))), when="start", moment="start"),
     Fault("F14", "weights ×30 from the start", (*MOVED, "vanishing"), "weights", fresh(lambda w: 30 * w), when="start", moment="start"),
     Fault("F14b", "weights ×0.001 from the start", ("vanishing", "variance_shift", "collapse", "frozen"), "weights", fresh(lambda w: w / 1000), when="start", moment="start"),
@@ -193,6 +195,7 @@ FAULTS = (
     Fault("F16", "bias far down", CHANGED, "linear", pushed_down),
     Fault("F16b", "bias sinks", CHANGED, "linear", sinking, sudden=False),
     Fault("F17", "learning rate of a layer ×3000, one step", MOVED, "weights", partial(layer_faster, 3000, 1)),
+    # Behind norms they are an architecture as healthy as others, and one of these networks.
     Fault("F18", "sigmoids from the start", ("vanishing", "saturation", "collapse", "mean_shift"), ANYWHERE, all_sigmoid, when="start", moment="start", fits=gated),
     Fault("F18b", "activation becomes a sigmoid", SHIFTED, "activation", operation(lambda f, x: x.sigmoid()), fits=not_sigmoid),
     Fault("F19", "activation gone", SHIFTED, "activation", operation(lambda f, x: x * 1.0)),

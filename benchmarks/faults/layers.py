@@ -16,10 +16,12 @@ ACTIVATIONS = (
     nn.PReLU, nn.ReLU6, nn.SELU, nn.CELU, nn.Hardswish, nn.Mish, nn.Softplus, nn.Softsign,
 )  # fmt: skip
 
-#: What the name of a kind of layer stands for.
+#: What the name of a kind of layer stands for. Of layers that carry, those are left out that end a branch
+#: beside a shortcut: many a net begins with those at zero, on purpose.
 KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "linear": (nn.Linear,),
     "weights": (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNNBase),
+    "carrying": (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.RNNBase),
     "norm": NORMS,
     "batchnorm": (_BatchNorm,),
     "activation": ACTIVATIONS,
@@ -47,9 +49,19 @@ def at(model: nn.Module, kind: str, place: float) -> str | None:
     The head is left out where there are others: what strikes there has no layer after it.
     """
     names = of_kind(model, kind)
-    if kind in ("weights", "linear") and len(names) > 1:
+    if kind in ("weights", "linear", "carrying") and len(names) > 1:
         names = names[:-1]
+    if kind == "carrying":
+        ends = set(_ends(model))
+        names = [name for name in names if name not in ends]
     return names[round(place * (len(names) - 1))] if names else None
+
+
+def _ends(model: nn.Module) -> Iterator[str]:
+    """The last layer with weights of each branch beside a shortcut."""
+    for block in of_kind(model, "block"):
+        inside = [n for n in of_kind(model, "weights") if n.startswith(f"{block}.inner")]
+        yield from inside[-1:]
 
 
 def seen_at(model: nn.Module, name: str) -> str:
