@@ -1,9 +1,10 @@
 """Plateau: a model that has said the same of every sample since the run began, and learns nothing.
 
 Where a signal fades from layer to layer, as through sigmoids one behind the other, samples are all
-alike at the end. Such a model learns how often each target occurs, and stays there: its loss looks
-like that of any long plateau, and its updates are of the usual size. What tells it from a training
-that takes its time is that nothing of the input reaches the output.
+alike at the end. Such a model learns how often each target occurs, or the mean of them, and stays
+there: its loss looks like that of any long plateau, however far it came down before, and its updates
+are of the usual size. What tells it from a training that takes its time is that nothing of the input
+reaches the output.
 """
 
 from __future__ import annotations
@@ -46,7 +47,6 @@ class Plateau:
 
     Args:
         alike: largest standard deviation within units, over the root mean square, of all these.
-        learnt: a loss under this share of the first ones has come down.
         falling: the last 32 losses under this share of the 32 before are on their way down.
         path: largest relative updates of all steps, summed up, after which something should have
             been learnt: a slow warm-up takes its time. The largest, for where no signal passes
@@ -68,7 +68,6 @@ class Plateau:
     """
 
     alike: float = 0.03
-    learnt: float = 0.8
     falling: float = 0.97
     path: float = 0.2
 
@@ -101,7 +100,7 @@ class Plateau:
             return Verdict(state, [], active)
         before, now = np.median(state.late.reshape(2, _HALF), axis=1).tolist()
         opening = float(np.median(state.opening))
-        if size[last].max() >= self.alike or now < self.learnt * opening:
+        if size[last].max() >= self.alike:
             return Verdict(_now(state, _OVER), [], active)
         order = evidence.sites.order[mine]
         place = int(np.where(size < self.alike, order, order.max() + 1).argmin())
