@@ -69,6 +69,7 @@ from benchmarks.faults.strikes import (
     thinned,
     twice_softmax,
     two_samples,
+    unwarmed,
     weights,
 )
 from benchmarks.faults.training import Action, Training
@@ -253,7 +254,7 @@ FAULTS = (
     Fault("F49", "recurrent weights ×4", CHANGED, "recurrent", weights(lambda w, t: 4 * w)),
     Fault("F50", "layer's output ×3", SHIFTED, "linear", operation(lambda f, x: 3 * f(x))),
     Fault("F50b", "layer's output rounded to whole numbers", SHIFTED, "linear", operation(lambda f, x: f(x) + (f(x).round() - f(x)).detach())),
-    Fault("F04", "no warm-up at a rate that needs one", (*MOVED, "collapse"), ANYWHERE, partial(faster, 12, 24), moment="start", fits=family("transformer")),
+    Fault("F04", "no warm-up at a rate that needs one", (*MOVED, "collapse"), ANYWHERE, partial(unwarmed, 12, 24), moment="start", fits=family("transformer")),
 )  # fmt: skip
 
 #: Every fault by its code.

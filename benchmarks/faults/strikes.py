@@ -40,6 +40,13 @@ def faster(factor: float, steps: int, training: Training, layer: str) -> None:
             group["lr"] *= factor
 
 
+def unwarmed(factor: float, steps: int, training: Training, layer: str) -> None:
+    """So many times the highest learning rate for so many steps, in place of any warm-up."""
+    if training.since < steps:
+        for group in training.groups:
+            group["lr"] = factor * group["peak"]
+
+
 def runaway(training: Training, layer: str) -> None:
     """The learning rate grows by 8 % per step, whatever the schedule says."""
     for i, group in enumerate(training.groups):
