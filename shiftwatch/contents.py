@@ -25,7 +25,7 @@ class Contents(NamedTuple):
     Attributes:
         steps: int64[calls], ascending.
         positions: int64[calls], values per unit.
-        mean, variance: float64[calls, UNITS], within each unit; NaN beyond the last one.
+        mean, variance: float64[calls, UNITS], within each unit; NaN beyond the last one, and of ids.
         distinct: float64[calls], share of the positions that differ from all others, 0 to 1;
             repetition that is there in one part of the units and not in another is none.
     """
@@ -59,7 +59,8 @@ def contents(groups: Sequence[Group], column: int) -> Contents:
             rows = np.flatnonzero(group.steps[:, place] >= 0)
             values = group.values[rows, place]
             values = np.where(np.isfinite(values), values, 0.0)
-            some = values[..., _chosen(values.shape[-1])].astype(np.float64)
+            looked_at = _chosen(0 if group.ids else values.shape[-1])
+            some = values[..., looked_at].astype(np.float64)
             steps.append(group.steps[rows, place])
             positions.append(np.full(rows.size, values.shape[1]))
             mean.append(_wide(some.mean(1)))
@@ -79,7 +80,7 @@ def _wide(rows: np.ndarray) -> np.ndarray:
 
 def _chosen(units: int) -> np.ndarray:
     """Which of so many units are looked at."""
-    return np.arange(min(units, UNITS)) * units // min(units, UNITS)
+    return np.arange(min(units, UNITS)) * units // max(min(units, UNITS), 1)
 
 
 def _distinct(values: np.ndarray) -> np.ndarray:

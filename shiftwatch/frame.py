@@ -79,13 +79,13 @@ class Wanted(NamedTuple):
         slow: weights and updates, of which the newest call stands for the window.
         spread: where samples are compared with each other.
         active: where units can die.
-        entering: column of the model's input, of which the contents are read; -1 for none.
+        telling: column of the model's input, of which the contents are read; -1 for none.
     """
 
     slow: np.ndarray
     spread: np.ndarray
     active: np.ndarray
-    entering: int = -1
+    telling: int = -1
 
     @classmethod
     def everything(cls, sites: int) -> Wanted:
@@ -134,7 +134,7 @@ def framing(
             spread=bool(wanted.spread[group.sites].any()),
             active=bool(wanted.active[group.sites].any()),
         )
-        for group in _split(batch.groups, guessed or {})
+        for group in _split([g for g in batch.groups if not g.ids], guessed or {})
     ]
     summary, calls, activity = yield from surveying(parts, sites)
     course = _course(batch.steps, shape, calls)
@@ -145,7 +145,7 @@ def framing(
         )
         count, mean, std, nonfinite = known
         course = Frame(batch.steps, count, mean, std, course.spread, nonfinite)
-    return Framed(course, summary, activity, contents(batch.groups, wanted.entering))
+    return Framed(course, summary, activity, contents(batch.groups, wanted.telling))
 
 
 _UNSEEN = (0.0, np.nan, np.nan, 0.0)  # count, mean, std, nonfinite

@@ -220,7 +220,7 @@ class Judgement:
             slow=self.sites.mask("weight", "update"),
             spread=forward,
             active=forward & (self.sites.bounded | self.sites.unguessed),
-            entering=self.sites.entering,
+            telling=self.sites.telling,
         )
 
     def _asking(self, evidence: Evidence) -> Stages[tuple[list[Firing], np.ndarray, Drift, bool]]:

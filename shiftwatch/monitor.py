@@ -24,6 +24,7 @@ from shiftwatch.pace import Pace
 from shiftwatch.probing import Probed
 from shiftwatch.ranks import POLL, Ranks
 from shiftwatch.records import (
+    IDS,
     INPUT,
     Alert,
     Event,
@@ -453,7 +454,7 @@ class Monitor:
             self._pending.append((self.steps, value, given))
             self._source.end_step(self.steps)
             broken = given and not np.isfinite(value)
-            forward = self._sites.mask("output", "input", "weight", train=True)
+            forward = self._sites.mask("output", "input", "weight", IDS, train=True)
             long = self._source.ring > RING
             sign, bad = self._signs.look(self._source.energy(), forward, long)
             fresh = broken and not self._broken

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 #: The name that stands for the model's input wherever a layer's name is expected.
 INPUT = "<input>"
 
+#: Part of the model's input that holds whole numbers. They are names of things: of them nothing
+#: but how many samples differ is read, and they have no mean, no size and no histogram.
+IDS = "token ids"
+
 #: Where a tensor sits relative to its layer.
 TENSORS = ("output", "input", "gradient", "weight", "update")
 

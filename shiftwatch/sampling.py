@@ -27,20 +27,25 @@ WIDEST = 512
 LEAST = 4
 #: Units that share their positions, where they lie side by side in memory.
 BLOCK = 16
+#: Ids looked at in every sample of token ids.
+IDS = 128
 #: Values per sample of a parameter, and how many of them lie side by side.
 WEIGHTS, RUN = 256, 16
 
 
-def geometry(shape: Sequence[int], units_axis: int | None, size: int = SIZE) -> tuple[int, int]:
+def geometry(
+    shape: Sequence[int], units_axis: int | None, size: int = SIZE, widest: int = WIDEST
+) -> tuple[int, int]:
     """Positions per unit and units of a sample.
 
     Args:
         shape: of the tensor, at least one value.
         units_axis: axis of the units; ``None`` where there is one unit.
         size: values to aim at.
+        widest: units at most.
 
     Returns:
-        ``(positions, units)``: units is the tensor's, at most :data:`WIDEST`; positions is
+        ``(positions, units)``: units is the tensor's, at most ``widest``; positions is
         ``size // units``, at least :data:`LEAST`, at most what the tensor has.
 
     Example:
@@ -52,7 +57,7 @@ def geometry(shape: Sequence[int], units_axis: int | None, size: int = SIZE) -> 
         (2, 10)
     """
     width = 1 if units_axis is None else shape[units_axis]
-    units = min(width, WIDEST)
+    units = min(width, widest)
     return min(max(size // units, LEAST), prod(shape) // width), units
 
 
@@ -100,6 +105,28 @@ def chosen(width: int, units: int, seed: int = 0) -> np.ndarray:
     first = np.sort(rng.choice(width // BLOCK, units // BLOCK, replace=False)) * BLOCK
     near: np.ndarray = first[:, None] + width % BLOCK // 2 + np.arange(BLOCK)
     return near.reshape(-1)
+
+
+def early(width: int, units: int) -> np.ndarray:
+    """Which ids of a sequence of ``width`` are looked at: int64[units], ascending, the same every time.
+
+    Blocks of :data:`BLOCK` neighbours from the first ids to the last, denser towards the start:
+    there padded sequences hold what tells them apart. Where ``width`` is the smaller one, the
+    sequence is repeated; where there are few units, they are the first.
+
+    Example:
+        >>> early(1024, 128)[::BLOCK].tolist()
+        [0, 32, 96, 208, 352, 528, 752, 1008]
+        >>> early(3, 4).tolist()
+        [0, 1, 2, 0]
+    """
+    if width <= units or units % BLOCK:
+        return np.arange(units) % width
+    blocks = units // BLOCK
+    last = (width - units) // BLOCK
+    spread = np.arange(blocks) / max(blocks - 1, 1)
+    first = (np.arange(blocks) + np.floor(last * spread**2).astype(np.int64)) * BLOCK
+    return (first[:, None] + np.arange(BLOCK)).reshape(-1)
 
 
 def offsets(

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from shiftwatch.activations import ONE_SIDED, TWO_SIDED
-from shiftwatch.records import INPUT, Layer, Site
+from shiftwatch.records import IDS, INPUT, Layer, Site
 
 
 class Sites:
@@ -69,7 +69,10 @@ class Sites:
         return self._columns.get(site)
 
     def mask(self, *tensors: str, train: bool | None = None) -> np.ndarray:
-        """Sites of the given tensors (all if none is given), of one mode or both; read-only."""
+        """Sites of the given tensors (all if none is given), of one mode or both; read-only.
+
+        Ids have no values, and are no input to those who ask for these.
+        """
         key = (tensors, train)
         if key not in self._masks:
             chosen = np.isin(self._tensors, tensors) if tensors else np.ones(len(self), bool)
@@ -135,6 +138,11 @@ class Sites:
         """Column of the model's input in training, the first where it has several; -1 for none."""
         columns = self.columns("input", train=True).tolist()
         return next((c for c in columns if self.all[c].layer == INPUT), -1)
+
+    @cached_property
+    def telling(self) -> int:
+        """Column whose contents tell of the data: of the ids, else ``entering``; -1 for none."""
+        return self._columns.get(Site(INPUT, "input", IDS), self.entering)
 
     @cached_property
     def heads(self) -> np.ndarray:
@@ -294,7 +302,8 @@ class Sites:
 
     @cached_property
     def _tensors(self) -> np.ndarray:
-        return np.array([s.tensor for s in self.all], dtype=object).astype(str)
+        told = [IDS if s.layer == INPUT and s.part == IDS else s.tensor for s in self.all]
+        return np.array(told, dtype=object).astype(str)
 
     @cached_property
     def _train(self) -> np.ndarray:

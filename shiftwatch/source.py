@@ -25,6 +25,7 @@ class Group:
         steps: int64[rows, L], optimizer step of each row; -1 where it is not filled.
         flat: where the sites' activation is flat; ``None`` where they have none.
         tiny: smallest normal number of the tensors' own types, float64[L]; ``None`` for float32's.
+        ids: whether the values are names of things, of which only contents are read.
     """
 
     sites: np.ndarray
@@ -32,6 +33,7 @@ class Group:
     steps: np.ndarray
     flat: Flat | None = None
     tiny: np.ndarray | None = None
+    ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ class Source(Protocol):
 
     def energy(self) -> np.ndarray:
         """Mean square of the newest samples: float64[sites]; NaN where there are none, Inf
-        where a value is, -Inf where one is NaN. A cheap first sign, judged by the monitor.
+        where a value is, -Inf where one is NaN; of ids, how many of a few samples differ. A
+        cheap first sign, judged by the monitor.
         """
 
     def keep(self) -> None:

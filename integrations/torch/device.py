@@ -20,7 +20,7 @@ from torch import Tensor
 from shiftwatch.course import Course
 from shiftwatch.integrations.torch.lanes import Lane, Lanes, Mirror, Span, Trip
 from shiftwatch.integrations.torch.nested import PLAIN
-from shiftwatch.integrations.torch.slab import RING, TURNS, Kind, Plan, Shop, Slab, Tap
+from shiftwatch.integrations.torch.slab import RING, TURNS, Kind, Plan, Shop, Slab, Tap, different
 from shiftwatch.integrations.torch.weights import Shelf, Step, Weights, spread
 from shiftwatch.sampling import WEIGHTS, lattice
 
@@ -450,6 +450,7 @@ def _unload(
     slab, crowded, since = load.slab, False, math.inf
     # Places may have been given out anew since.
     now = np.array([t.place if t.slab is slab else -1 for t in load.taps], np.int64)
+    course = None if slab.kind.ids else course
     forward = slab.kind.mode == "train" and not slab.kind.gradient
     share = np.array(one.kept) | slab.always
     for call, fresh in enumerate(load.fresh):
@@ -464,7 +465,10 @@ def _unload(
         columns = slab.columns[place]
         if course is not None:
             course.add(time, columns, lines)
-        if forward and call == 0:
+        if forward and call == 0 and slab.kind.ids:
+            newest = slab.taps[int(place[-1])]
+            energy[newest.column] = different(lines[-1].reshape(newest.geometry))
+        elif forward and call == 0:
             square = np.einsum("ij,ij->i", lines, lines) / lines.shape[1]
             bad = ~np.isfinite(square)
             energy[columns] = square  # in the order of time: the newest stays

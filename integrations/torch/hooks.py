@@ -22,9 +22,9 @@ from torch._C._functorch import peek_interpreter_stack as _transform  # None out
 from torch.compiler import is_compiling
 
 from shiftwatch.integrations.torch import compiled
-from shiftwatch.integrations.torch.nested import floating, plain, tensors
+from shiftwatch.integrations.torch.nested import WHOLE, floating, ids, plain, tensors
 from shiftwatch.integrations.torch.slab import Tap, Unseeable
-from shiftwatch.records import INPUT, Site
+from shiftwatch.records import IDS, INPUT, Site
 
 if TYPE_CHECKING:
     from shiftwatch.integrations.torch.source import TorchSource
@@ -332,13 +332,14 @@ class EveryHook(Hook):
 class InputHook(Hook):
     """Before the model's forward: samples what it is given."""
 
-    __slots__ = ("dark", "eval", "train", "unseen")
+    __slots__ = ("dark", "eval", "ids", "train", "unseen")
 
     def __init__(self, source: TorchSource) -> None:
         super().__init__(source)
         self.token, self.mark = compiled.token(self)
         self.train: dict[str, Tap] = {}
         self.eval: dict[str, Tap] = {}
+        self.ids: Tap | None = None  # of a model that is given nothing else, in training
         self.dark: set[str] = set()
         self.unseen: set[str] = set()  # paths
 
@@ -361,13 +362,16 @@ class InputHook(Hook):
     def _see(self, source: TorchSource, args: Any, kwargs: Any) -> None:
         training = source.training()
         taps = self.train if training else self.eval
-        if source.calm[training] and len(args) == 1 and not kwargs and "" in taps:
+        tap = taps.get("") or (self.ids if training else None)
+        if source.calm[training] and len(args) == 1 and not kwargs and tap is not None:
             (tensor,) = args
-            if _simple(tensor) and tensor.is_floating_point() and tensor.dim():
+            real = tap is not self.ids
+            fits = _simple(tensor) and tensor.dim() and tensor.is_floating_point() is real
+            if fits and (real or tensor.dtype in WHOLE):
                 source.passed(tensor.shape, training)
                 source.sweeper.begin((("", tensor),), training)
                 if source.inputs and not self.dark:
-                    taps[""].record(_pixels(tensor))
+                    tap.record(_pixels(tensor) if real else _sequences(tensor))
                 return
         given = [*tensors(args), *tensors(kwargs)]
         if _transform() is None:
@@ -397,6 +401,22 @@ class InputHook(Hook):
                     self.unseen |= {path} if dark else set()  # else there is nothing this time
                     continue
             _record(tap, _pixels(tensor))
+        if training and not taps:
+            self._see_ids(source, given)
+
+    def _see_ids(self, source: TorchSource, given: list[tuple[str, Tensor]]) -> None:
+        """What a model is given that knows no real numbers: whether its samples differ."""
+        tensor = ids(given)
+        if tensor is None:
+            return
+        if self.ids is None:
+            self.ids = source.sites.open(Site(INPUT, "input", IDS), -1, "", plain(tensor))
+        _record(self.ids, _sequences(tensor))
+
+
+def _sequences(tensor: Tensor) -> Tensor:
+    """Ids with all of a sample along one axis."""
+    return tensor.flatten(1) if tensor.dim() > 2 and tensor.is_contiguous() else tensor
 
 
 def _pixels(tensor: Tensor) -> Tensor:

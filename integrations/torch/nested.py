@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 PARTS = 8
 #: Classes whose values lie in memory. Of subclasses nobody knows, nor of those that pose as one.
 PLAIN = (Tensor, nn.Parameter)
+#: Types of ids: those that tables of embeddings take.
+WHOLE = (torch.int64, torch.int32)
 _DEEP = 4
 
 
@@ -48,6 +50,40 @@ def floating(value: Any) -> list[tuple[str, Tensor]]:
             if len(found) == PARTS:
                 break
     return found
+
+
+def ids(given: Sequence[tuple[str, Tensor]]) -> Tensor | None:
+    """The token ids that a model is given, and nothing but such: whole numbers, the sample first.
+
+    Args:
+        given: all tensors, by path.
+
+    Returns:
+        Those called ``input_ids``; else the first of two or more axes; else the only ones. ``None``
+        where there are none, or where real numbers come too: these tell more. Masks are no ids.
+
+    Example:
+        >>> import torch
+        >>> tokens, lengths = torch.zeros(2, 8, dtype=int), torch.ones(2, dtype=int)
+        >>> ids([("lengths", lengths), ("tokens", tokens)]) is tokens
+        True
+        >>> ids([("user", lengths), ("item", lengths)]), ids([("0", tokens), ("1", torch.ones(2))])
+        (None, None)
+    """
+    found: list[Tensor] = []
+    named: Tensor | None = None
+    for path, tensor in given:
+        if tensor.is_floating_point() or tensor.is_complex():
+            return None
+        if tensor.dtype in WHOLE and tensor.__class__ in PLAIN and tensor.dim():
+            if path.endswith("input_ids"):
+                named = tensor
+            elif "mask" not in path:
+                found.append(tensor)
+    if named is not None or not found:
+        return named
+    several = next((t for t in found if t.dim() > 1), None)
+    return found[0] if several is None and len(found) == 1 else several
 
 
 def plain(tensor: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from shiftwatch.integrations.torch import modules
 from shiftwatch.integrations.torch.graph import Graph
-from shiftwatch.integrations.torch.slab import Shop, Tap, refuse
+from shiftwatch.integrations.torch.slab import RAW, RAW_IDS, Shop, Tap, refuse
 from shiftwatch.integrations.torch.weights import Weights
 from shiftwatch.monitor import Monitor
-from shiftwatch.records import INPUT, Layer, Site
+from shiftwatch.records import IDS, INPUT, Layer, Site
 
 _RANK = {"input": 0, "output": 1, "gradient": 2, "weight": 3, "update": 4}
 
@@ -55,7 +55,7 @@ class Sites:
         Raises:
             Unseeable: where such tensors cannot be sampled.
         """
-        refuse(like)
+        refuse(like, RAW_IDS if site.part == IDS else RAW)
         tap = Tap(self._shop, site, axis, activation)
         self.taps.append(tap)
         self.fresh.append(tap)

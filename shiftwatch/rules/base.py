@@ -39,7 +39,7 @@ class Evidence:
         held: bool[T], whether the run did something on purpose that moves distributions.
         surprise: float64[T], octaves of the loss above all recent ones, at this step or the
             few before it; a batch like that explains a large update.
-        entered: what the model's input held, at column ``sites.entering``.
+        entered: what the model's input held, at column ``sites.telling``.
     """
 
     sites: Sites

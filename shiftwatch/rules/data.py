@@ -4,7 +4,8 @@ A mean and a standard deviation of all values are blind to pixels in another ord
 single class and to samples that come again and again. So the mean of each unit of the input is
 compared with its own past, all of them together: the squared distances, beyond what all units moved
 alike, add up to a share of the variance that lies within units, which is 1/n for batches of n
-from one and the same source. And samples are counted that are different from each other.
+from one and the same source. And samples are counted that are different from each other; of ids, which have no
+means, that alone is known.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Data:
 
     def columns(self, sites: Sites) -> np.ndarray:
         """The model's input in training."""
-        return np.array([sites.entering] if sites.entering >= 0 else [], np.int64)
+        return np.array([sites.telling] if sites.telling >= 0 else [], np.int64)
 
     def init(self, sites: int) -> DataState:
         """Nothing seen."""
@@ -100,7 +101,10 @@ class Data:
             if step in evidence.excused:
                 n, row[:] = min(n, 1), 0
             moved = (now - mean)[units]  # all alike: that is the response's to tell
-            far = float(units.sum() * moved.var() / max(float(within.sum()), 1e-30)) if n else 0.0
+            known = n > 0 and moved.size > 0  # ids have no means
+            far = (
+                moved.size * float(moved.var()) / max(float(within.sum()), 1e-30) if known else 0.0
+            )
             due = n >= self.burn_in
             limit = max(self.distance, self.times * usual / positions)
             # Of a short batch some are looked at twice.
