@@ -137,10 +137,11 @@ def test_repeated_ids_of_any_shape_are_told(shape: tuple[int, ...]) -> None:
         lambda model, x: model(attention_mask=torch.ones_like(x), input_ids=x),
         lambda model, x: model(**{"input_ids": x.int()}),
         lambda model, x: model(x, x > 0),
+        lambda model, x: model(x.t().contiguous().t()),
     ],
 )
 def test_ids_are_found_beside_masks_and_under_their_name(call: Any) -> None:
-    assert told(train(one_sample, call=call))
+    assert told(train(two_samples, call=call))
 
 
 def test_ids_are_found_in_dataclasses() -> None:

@@ -76,7 +76,7 @@ def ids(given: Sequence[tuple[str, Tensor]]) -> Tensor | None:
         if tensor.is_floating_point() or tensor.is_complex():
             return None
         if tensor.dtype in WHOLE and tensor.__class__ in PLAIN and tensor.dim():
-            if path.endswith("input_ids"):
+            if path.rpartition(".")[2] == "input_ids":
                 named = tensor
             elif "mask" not in path:
                 found.append(tensor)

@@ -49,7 +49,7 @@ RAW: dict[torch.dtype, np.dtype[Any]] = {
     torch.float16: np.dtype(np.float16),
     torch.bfloat16: np.dtype(np.uint16),
 }
-#: The same of ids.
+#: The same of ids. Beyond 2**24 they are rounded, and neighbours look alike.
 RAW_IDS = {kind: np.dtype(str(kind).removeprefix("torch.")) for kind in WHOLE}
 
 
@@ -127,6 +127,7 @@ class Plan:
 
     __slots__ = (
         "_index",
+        "_near",
         "_raw",
         "_run",
         "_views",
@@ -152,8 +153,10 @@ class Plan:
         self.axis = axis
         real = tensor.is_floating_point()
         self.units = (chosen if real else early)(1 if axis is None else self.shape[axis], kind[1])
-        # Units side by side in memory share positions, and with them cache lines.
-        self.block = BLOCK if axis is not None and self.stride[axis] == 1 else 1
+        # Units side by side in memory share positions, and with them cache lines. Ids are to tell
+        # samples apart, and share them wherever they lie.
+        self._near = axis is not None and self.stride[axis] == 1
+        self.block = BLOCK if self._near or not (real or axis is None) else 1
         self._raw = (RAW if real else RAW_IDS)[tensor.dtype]
         self._window: Any = ctypes.c_byte * (span * self._raw.itemsize)
         self._run = self.block if self._blocks() else 1
@@ -203,7 +206,7 @@ class Plan:
 
         Such a block is gathered as one: a sixteenth of the index, and one look at memory.
         """
-        if self.axis is None or self.block == 1:
+        if self.axis is None or not self._near:
             return False
         if self.units.size % self.block or self.shape[self.axis] % self.block:
             return False
