@@ -81,9 +81,13 @@ def look(
         if size and _new_size(sizes, when, size, step):
             begins.add(step)
     held, until = np.zeros(steps.size, bool), int(state.until[0])
+    # What was frozen or freed is told when the batch is taken: at which step, nobody knows.
+    switched = sum(e.kind == "requires_grad" for e in batch.events)
+    if steps.size and switched > _SHARE * main.size:
+        until = int(steps[-1]) + 1
     for t, step in enumerate(steps.tolist()):
         if step in begins:
-            until = step + HOLD
+            until = max(until, step + HOLD)
         held[t] = step < until
     fresh = OccasionState(line[-RECENT - ECHO :], counts[-RECENT:], sizes, when, np.array([until]))
     return fresh, Occasions(held, surprise)

@@ -95,6 +95,15 @@ def test_layers_that_begin_or_cease_to_learn_are_an_occasion(before: int, after:
     assert held(met(learning=[before] * 50 + [after] * 50)) == list(range(50, 50 + HOLD))
 
 
+@pytest.mark.parametrize(("freed", "steps"), [(WEIGHTS // 2, range(30, 45)), (1, range(0))])
+def test_many_weights_that_were_freed_excuse_the_window_in_which_that_happened(
+    freed: int, steps: range
+) -> None:
+    """It is told when the window is taken, and happened at some step of it."""
+    events = [Event(44, "requires_grad", f"fc{i} trains") for i in range(freed)]
+    assert held(met(events=events, cuts=[30, 45])) == list(steps)
+
+
 def test_one_layer_of_many_that_stands_still_is_none() -> None:
     """It may as well be the fault that is looked for."""
     assert held(met(learning=[WEIGHTS] * 50 + [WEIGHTS - 1] * 50)) == []

@@ -915,21 +915,32 @@ def test_a_leap_of_one_group_is_told_of_the_layer_that_it_moves(
     assert [(a.layer, a.kind, a.step) for a in monitor.alerts] == [("fc2", "update", 83)] * found
 
 
+# --- the beginning -----------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("sizes", "found"),
+    ("sizes", "falls", "found"),
     [
-        ((0.2, 0.2, 0.2), 1),
-        ((0.15, 0.15, 0.15), 0),
-        ((0.001, 0.2, 0.2, 0.5), 1),
-        ((0.001, 0.001, 0.5, 0.5), 0),  # of adapters one half begins at zero
+        ((0.12, 0.12, 0.12), 1.0, 1),
+        ((0.12, 0.12, 0.12), 0.98, 1),
+        ((0.12, 0.12, 0.12), 0.94, 0),  # it learns: a rate that a range test found
+        ((0.09, 0.09, 0.09), 1.0, 0),
+        ((0.001, 0.12, 0.12, 0.5), 1.0, 1),
+        ((0.001, 0.001, 0.5, 0.5), 1.0, 0),  # of adapters one half begins at zero
     ],
 )
-def test_first_steps_that_move_half_of_the_weights_by_a_sixth_are_told(
-    sizes: tuple[float, ...], found: int
+def test_large_first_steps_after_which_the_loss_stands_are_told(
+    sizes: tuple[float, ...], falls: float, found: int
 ) -> None:
-    show = trained(lambda step, i: sizes[i], layers=len(sizes))
-    monitor = watch(show, 60, rate=lambda step: 0.1, rules=[Settings()])
-    assert [(a.kind, a.step) for a in monitor.alerts] == [("update", 2)] * found
+    """Half of the weights by a tenth of their size each; after 64 losses."""
+    monitor = watch(
+        trained(lambda step, i: sizes[i] if step < 4 else 1e-3, layers=len(sizes)),
+        96,
+        loss=lambda step: 2.0 * falls ** (step / 32),
+        rules=[Beginning(limits=((99, 1.0),))],
+    )
+    told = [(a.kind, a.step, 63 <= a.detected <= 72) for a in monitor.alerts]
+    assert told == [("update", 0, True)] * found
 
 
 # --- fading ------------------------------------------------------------------------------

@@ -182,10 +182,7 @@ def prune(training: Training) -> None:
 def close_branches(training: Training) -> None:
     """Every branch beside a shortcut begins at zero."""
     for name in layers.of_kind(training.model, "block"):
-        inner = training.module(name).inner
-        kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, *layers.NORMS)
-        last = [m for m in inner.modules() if isinstance(m, kinds)][-1]
-        last.weight.zero_()
+        layers.ending(training.model, name)[0].weight.zero_()
 
 
 def drop_branches(training: Training) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.faults import layers
 from benchmarks.faults.habits import (
@@ -108,6 +109,15 @@ def has(network: Network, kind: str) -> bool:
     return bool(layers.of_kind(skeleton(network), kind))
 
 
+def closable(network: Network) -> bool:
+    """Its branches end in a layer that may begin at zero: before a rectifier, biases below zero would
+    leave units that nothing wakes.
+    """
+    model = skeleton(network)
+    ends = [layers.ending(model, name) for name in layers.of_kind(model, "block")]
+    return bool(ends) and all(isinstance(m, nn.Dropout) for end in ends for m in end[1:])
+
+
 def single(network: Network) -> bool:
     """It has one optimizer and can be called."""
     return network.family != "gan"
@@ -184,7 +194,7 @@ SITUATIONS = (
     Situation("H34", "batch norms frozen late", {"schedule": cosine}, (once(freeze_norm, 0.7),), fits=lambda n: has(n, "batchnorm")),
     Situation("H35", "learnt by heart", {"steps": LONG}, (Action("start", few),), fits=lambda n: n.short),
     Situation("H36", "padded sequences", actions=(on_batch(padded),), fits=lambda n: n.task.name == "text"),
-    Situation("H39", "branches begin at zero", actions=(Action("start", close_branches),), fits=lambda n: has(n, "block")),
+    Situation("H39", "branches begin at zero", actions=(Action("start", close_branches),), fits=closable),
     Situation("H40", "one hard batch", actions=(once(hard_batch, 0.6, "batch"),), fits=single),
     Situation("H41", "label smoothing", actions=(fixed(loss=smoothed),), fits=classes),
     Situation("H42", "a fifth of the labels wrong", actions=(Action("batch", partial(mislabelled, 0.2)),), fits=classes),

@@ -64,6 +64,18 @@ def _ends(model: nn.Module) -> Iterator[str]:
         yield from inside[-1:]
 
 
+def ending(model: nn.Module, block: str) -> list[nn.Module]:
+    """The last layer or norm with weights of the branch beside a block's shortcut, and what follows it."""
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, *NORMS)
+    inside = [
+        m
+        for n, m in model.named_modules()
+        if n.startswith(f"{block}.inner.") or n == f"{block}.inner"
+    ]
+    inside = [m for m in inside if not any(m.children())]
+    return inside[max(i for i, m in enumerate(inside) if isinstance(m, kinds)) :]
+
+
 def seen_at(model: nn.Module, name: str) -> str:
     """The layer at which a fault in this module can first be seen.
 

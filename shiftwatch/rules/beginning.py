@@ -3,7 +3,8 @@
 At the first steps there is no history to be out of line with, so that they are judged by level. A
 healthy first step is 1e-3 to 1e-1 of the size of its weight. The first ones of RMSprop and of Adam
 without warm-up are the largest of all healthy ones, up to a fifth, and soon over: the longer
-updates stay large, the smaller is what counts as too large.
+updates stay large, the smaller is what counts as too large. A learning rate that a range test found
+makes such steps too, and learns; one that needed a warm-up and got none leaves a loss that stands.
 """
 
 from __future__ import annotations
@@ -16,14 +17,24 @@ import numpy as np
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import Sites
 
+# Losses after which it is asked what was learnt, and the first and the last part of them that are
+# compared: the very first ones fall to what a constant prediction attains.
+_LOSSES, _EARLY, _LATE = 64, slice(16, 32), slice(48, 64)
+# Optimizer steps whose updates are added up. The very first is left out: where squares are averaged
+# from zero it is ten times as large as the next.
+_SECOND_AND_THIRD = (1, 2)
+
 
 class BeginningState(NamedTuple):
     """Attributes: steps: int64[1], optimizer steps so far; large: int64[limits], how many of them
-    were too large; raised: bool[1].
+    were too large; moved: float64[1], by how much of their size half of the weights were moved in the
+    second and third; losses: float64[64], the first ones, NaN before; raised: bool[1].
     """
 
     steps: np.ndarray
     large: np.ndarray
+    moved: np.ndarray
+    losses: np.ndarray
     raised: np.ndarray
 
 
@@ -35,10 +46,15 @@ class Beginning:
         limits: steps, and the relative update of the median weight that is too large if so many of
             the first ones reach it.
         young: how many steps are the first ones.
+        moved: share of their size by which half of the weights are moved in the second and the
+            third step together that is too large …
+        stands: … if the losses 48 to 63 are on median at least this share of those 16 to 31.
     """
 
     limits: tuple[tuple[int, float], ...] = ((1, 0.6), (4, 0.25), (8, 0.12))
     young: int = 16
+    moved: float = 0.2
+    stands: float = 0.96
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Updates of weights in training."""
@@ -47,41 +63,97 @@ class Beginning:
     def init(self, sites: int) -> BeginningState:
         """No step taken."""
         return BeginningState(
-            np.zeros(1, np.int64), np.zeros(len(self.limits), np.int64), np.zeros(1, bool)
+            np.zeros(1, np.int64),
+            np.zeros(len(self.limits), np.int64),
+            np.zeros(1),
+            np.full(_LOSSES, np.nan),
+            np.zeros(1, bool),
         )
 
     def update(self, state: BeginningState, evidence: Evidence) -> Verdict:
         """Judge the batch step by step while the run is young."""
-        mine, batch = self.columns(evidence.sites), evidence.batch
+        mine = self.columns(evidence.sites)
         quiet = np.zeros(mine.size, bool)
-        if not mine.size or state.steps[0] >= self.young:
+        if not mine.size or state.raised[0] or np.isfinite(state.losses[-1]):
             return Verdict(state, [], quiet)
+        firing = None
+        if state.steps[0] < self.young:
+            state, firing = self._stepped(state, evidence, mine)
+        state = _learnt(state, evidence)
+        if firing is None and np.isfinite(state.losses[-1]):
+            firing = self._stood(state, mine)
+        raised = np.array([firing is not None])
+        return Verdict(state._replace(raised=raised), [firing] if firing else [], quiet)
+
+    def _stepped(
+        self, state: BeginningState, evidence: Evidence, mine: np.ndarray
+    ) -> tuple[BeginningState, Firing | None]:
+        """After some more of the first steps, and whether they were too large."""
+        batch = evidence.batch
         updates = np.where(batch.stepped[:, None], evidence.update[:, mine], np.nan)
         known = np.isfinite(updates).any(1)
-        first = np.flatnonzero(known)[: self.young - int(state.steps[0])]
+        before = int(state.steps[0])
+        first = np.flatnonzero(known)[: self.young - before]
+        if not first.size:
+            return state, None
         counts, levels = np.array(self.limits).T
-        typical = np.nanmedian(updates[first], axis=1) if first.size else np.zeros(0)
+        typical = np.nanmedian(updates[first], axis=1)
         large = state.large + np.cumsum(typical[:, None] >= levels, axis=0, dtype=np.int64)
         beyond = (large >= counts).any(1)
-        steps = state.steps + first.size
-        if state.raised[0] or not beyond.any():
-            last = large[-1] if first.size else state.large
-            return Verdict(BeginningState(steps, last, state.raised), [], quiet)
+        moved = sum(
+            _half(updates[t]) for i, t in enumerate(first, before) if i in _SECOND_AND_THIRD
+        )
+        state = state._replace(
+            steps=state.steps + first.size, large=large[-1], moved=state.moved + moved
+        )
+        if not beyond.any():
+            return state, None
         place = int(beyond.argmax())
         which = int((large[place] >= counts).argmax())
         at = first[place]
         column = int(np.nan_to_num(updates[at]).argmax())
         size = float(updates[at, column])
-        firing = Firing(
-            step=max(0, int(batch.steps[at]) - self.limits[which][0] + 1),
-            column=int(mine[column]),
-            kind="update",
-            severity="warning",
-            metric="relative_update",
-            value=size,
-            limit=self.limits[which][1],
-            text=f"single updates move the weights by {size:.2g} of their size from the start, and "
-            "those of most layers so",
-            score=1.0,
+        text = f"single updates move the weights by {size:.2g} of their size from the start, and those "
+        text += "of most layers so"
+        began = max(0, int(batch.steps[at]) - self.limits[which][0] + 1)
+        return state, _firing(began, int(mine[column]), size, self.limits[which][1], text)
+
+    def _stood(self, state: BeginningState, mine: np.ndarray) -> Firing | None:
+        """Whether nothing was learnt after first steps that were large."""
+        moved = float(state.moved[0])
+        early, late = (float(np.median(state.losses[part])) for part in (_EARLY, _LATE))
+        if moved < self.moved or not (early > 0 and late >= self.stands * early):
+            return None
+        text = (
+            f"the first steps moved half of the weights by {moved / 2:.2g} of their size and more, "
         )
-        return Verdict(BeginningState(steps, large[-1], np.ones(1, bool)), [firing], quiet)
+        text += (
+            f"each, and the loss stands at {late:.3g} since: is a warm-up missing, or the learning "
+        )
+        text += "rate too large?"
+        return _firing(0, int(mine[0]), moved / 2, self.moved / 2, text)
+
+
+def _learnt(state: BeginningState, evidence: Evidence) -> BeginningState:
+    """After the losses of some more steps."""
+    losses = state.losses.copy()
+    missing = np.flatnonzero(np.isnan(losses))
+    fresh = evidence.losses[evidence.given & np.isfinite(evidence.losses)][: missing.size]
+    losses[missing[: fresh.size]] = fresh
+    return state._replace(losses=losses)
+
+
+def _half(moved: np.ndarray) -> float:
+    """Share of their size by which at least half of the weights are moved.
+
+    Of an even number the lower one of the two in the middle: an adapter's second half begins at
+    zero, and any step moves it by as much as there is.
+    """
+    known = np.sort(moved[np.isfinite(moved)])
+    return float(known[(known.size - 1) // 2]) if known.size else 0.0
+
+
+def _firing(step: int, column: int, value: float, limit: float, text: str) -> Firing:
+    return Firing(
+        step, column, "update", "warning", "relative_update", value, limit, text, score=1.0
+    )

@@ -4,8 +4,7 @@ Schedules move in small steps, or by a factor of ten downwards, or back to where
 What leaps far beyond anything used before is a slip in a configuration, and it is known at the very
 step, before the loss has felt it. A schedule that has been rising since the run's first step, as a
 warm-up or a search for the learning rate, has no before; nor has a rate that hardly moved
-the weights. What has no before is judged by level: the first steps of a net at a rate that needs a
-warm-up move its weights by a large share of their size.
+the weights.
 """
 
 from __future__ import annotations
@@ -24,13 +23,10 @@ from shiftwatch.sites import Sites
 _SETTLED = 16
 # … if they move the median weight by this share of its size; 1e-3 is usual.
 _FELT = 1e-4
-# Steps at the beginning that are judged by level. The very first is left out: an optimizer that
-# divides by a mean of squares that began at zero makes it ten times as large as the next.
-_FIRST = (1, 2)
 
 
 class SettingsState(NamedTuple):
-    """Attributes: known: float64[10], the fields of what is known in their order."""
+    """Attributes: known: float64[9], the fields of what is known in their order."""
 
     known: np.ndarray
 
@@ -46,7 +42,6 @@ class _Known:
         before: the rate before a fall, and ``low``: steps since.
         horizon, decay: the largest so far.
         until: step until which nothing is said again.
-        begun: how much the first steps moved the median weight, relative to its size.
     """
 
     rate: float = nan
@@ -58,7 +53,6 @@ class _Known:
     horizon: float = nan
     decay: float = nan
     until: float = -1
-    begun: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,6 @@ class Settings:
         beyond: … if it is also this many times the largest so far.
         size: either way the median weight must be moved by this share of its size in a step, 1e-3 is
             usual; after a leap, which may be one group's alone, any weight by twice as much.
-        birth: how far the first steps may move half of the weights, relative to their size.
         fall: learning rate over the one of the step before that is beyond any schedule …
         patience: … if it stays so for this many steps.
         momentum: growth of the number of steps that momentum averages …
@@ -85,7 +78,6 @@ class Settings:
     leap: float = 6.0
     beyond: float = 1.8
     size: float = 0.005
-    birth: float = 0.33
     fall: float = 1e-3
     patience: int = 8
     momentum: float = 8.0
@@ -119,12 +111,9 @@ class Settings:
             horizon, decay = others[t].tolist()
             after = self._followed(known, rate, size, horizon, decay)
             most = int(np.nan_to_num(moved[t]).argmax())
-            if step in _FIRST:
-                after = replace(after, begun=known.begun + _half(moved[t]))
             sizable = max(size, float(np.nan_to_num(moved[t, most])) / 2)
-            found = step >= known.until and (
-                self._judged(known, after, size, sizable, horizon, decay)
-                or (step == _FIRST[-1] and self._born(rate, after.begun))
+            found = step >= known.until and self._judged(
+                known, after, size, sizable, horizon, decay
             )
             if found:
                 kind, text = found
@@ -137,8 +126,8 @@ class Settings:
                         kind=kind,
                         severity="warning",
                         metric="relative_update",
-                        value=size,
-                        limit=self.size,
+                        value=2 * sizable if alone else size,
+                        limit=2 * self.size if alone else self.size,
                         text=text,
                         score=1.0,
                     )
@@ -169,15 +158,6 @@ class Settings:
             horizon=_larger(known.horizon, horizon),
             decay=_larger(known.decay, decay),
             until=known.until,
-        )
-
-    def _born(self, rate: float, begun: float) -> tuple[str, str] | None:
-        """What the first steps are, by level."""
-        if begun < self.birth:
-            return None
-        return "update", (
-            f"the first steps move half of the weights by {begun / len(_FIRST):.2g} of their size or "
-            f"more, each: a learning rate of {rate:.3g} needs a warm-up here, or is too large"
         )
 
     def _judged(
@@ -219,16 +199,6 @@ class Settings:
                 "weight_decay; 1e-5 to 1e-3 are usual)"
             )
         return None
-
-
-def _half(moved: np.ndarray) -> float:
-    """Share of their size by which at least half of the weights are moved.
-
-    Of an even number the lower one of the two in the middle: an adapter's second half begins at
-    zero, and any step moves it by as much as there is.
-    """
-    known = np.sort(moved[np.isfinite(moved)])
-    return float(known[(known.size - 1) // 2]) if known.size else 0.0
 
 
 def _larger(a: float, b: float) -> float:
