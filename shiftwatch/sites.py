@@ -10,6 +10,9 @@ import numpy as np
 from shiftwatch.activations import ONE_SIDED, TWO_SIDED
 from shiftwatch.records import IDS, INPUT, Layer, Site
 
+#: Layers whose weights are drawn at random. Norms, gates and scales may well begin constant.
+DRAWN = ("Linear", "Conv", "LSTM", "GRU", "RNN", "Bilinear", "Dense", "MultiheadAttention")
+
 
 class Sites:
     """Sites in the order registered; a column once given out keeps its meaning.
@@ -267,6 +270,12 @@ class Sites:
                     ahead += children.get(name, ())
             self._fed = {**dict(list(self._fed.items())[-3:]), source: frozenset(found)}
         return self._fed[source]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all layers whose weights are drawn at random train, and none is frozen."""
+        layers = self.layers.values()
+        return all(layer.parameters for layer in layers if layer.module.startswith(DRAWN))
 
     def sole(self, layer: str) -> bool:
         """Whether nothing leads around a layer to those behind it, of which some have parameters."""

@@ -81,7 +81,7 @@ class Beginning:
             state, firing = self._stepped(state, evidence, mine)
         state = _learnt(state, evidence)
         if firing is None and np.isfinite(state.losses[-1]):
-            firing = self._stood(state, mine)
+            firing = self._stood(state, evidence.sites, mine)
         raised = np.array([firing is not None])
         return Verdict(state._replace(raised=raised), [firing] if firing else [], quiet)
 
@@ -118,8 +118,13 @@ class Beginning:
         began = max(0, int(batch.steps[at]) - self.limits[which][0] + 1)
         return state, _firing(began, int(mine[column]), size, self.limits[which][1], text)
 
-    def _stood(self, state: BeginningState, mine: np.ndarray) -> Firing | None:
-        """Whether nothing was learnt after first steps that were large."""
+    def _stood(self, state: BeginningState, sites: Sites, mine: np.ndarray) -> Firing | None:
+        """Whether nothing was learnt after first steps that were large.
+
+        A head or an adapter beside layers that are frozen may have little to learn.
+        """
+        if not sites.whole:
+            return None
         moved = float(state.moved[0])
         early, late = (float(np.median(state.losses[part])) for part in (_EARLY, _LATE))
         if moved < self.moved or not (early > 0 and late >= self.stands * early):

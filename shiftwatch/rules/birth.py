@@ -16,10 +16,7 @@ import numpy as np
 
 from shiftwatch.records import INPUT
 from shiftwatch.rules.base import Evidence, Firing, Verdict
-from shiftwatch.sites import Sites
-
-# Layers whose weights are drawn at random. Norms, gates and scales may well begin constant.
-_DRAWN = ("Linear", "Conv", "LSTM", "GRU", "RNN", "Bilinear", "Dense", "MultiheadAttention")
+from shiftwatch.sites import DRAWN, Sites
 
 # What rounding leaves of a difference between samples that is none, relative to their size.
 _ZERO = 5e-4
@@ -81,7 +78,7 @@ class Birth:
         for column in sites.columns("weight", train=True).tolist():
             site = sites.all[column]
             layer = sites.layers[site.layer]
-            if "bias" in site.part or not layer.module.startswith(_DRAWN):
+            if "bias" in site.part or not layer.module.startswith(DRAWN):
                 continue
             mean, std = frame.mean[0, column], frame.std[0, column]
             if frame.count[0, column] > 1 and abs(mean) > 0 and std <= self.spread * abs(mean):
@@ -150,7 +147,7 @@ def _passages(sites: Sites) -> Iterator[tuple[str, int, list[int]]]:
     entering = {sites.all[c].layer: c for c in sites.columns("input", train=True).tolist()}
     for name, column in outputs.items():
         layer = sites.layers[name]
-        if layer.module.startswith(_DRAWN) and layer.parents:
+        if layer.module.startswith(DRAWN) and layer.parents:
             sources = [entering[name]] if name in entering else []
             yield name, column, sources or [outputs[p] for p in layer.parents if p in outputs]
 
@@ -160,8 +157,7 @@ def _lost(sites: Sites, name: str, spread: np.ndarray) -> bool:
 
     Not known where some layers are frozen: what feeds what is read from the gradients' graph.
     """
-    drawn = [layer for layer in sites.layers.values() if layer.module.startswith(_DRAWN)]
-    if not all(layer.parameters for layer in drawn):
+    if not sites.whole:
         return False
     entering = [
         c for c in sites.columns("input", train=True).tolist() if sites.all[c].layer != INPUT
