@@ -12,7 +12,7 @@ PYTEST  := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 TESTS   := --doctest-modules shiftwatch tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test all core slow lint format setup browser benchmarks papers clean
+.PHONY: help demo test all core slow lint format setup browser site pages benchmarks papers clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -48,6 +48,13 @@ setup: $(VENV)/.dev  ## the environment for development, and nothing else
 
 browser:
 	@.ci/browser
+
+site: $(VENV)/.dev  ## the docs as a site, in build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pages: $(VENV)/.dev  ## run the code of the docs' pages and write what it prints; draw the gallery of faults
+	$(BIN)/python docs/gallery.py
+	$(BIN)/python -m tests.pages $$(grep -lrE '^```(python|console)$$' docs --include=*.md)
 
 benchmarks: $(VENV)/.dev  ## a short run of every benchmark; figures to keep take hours of a quiet machine
 	$(BIN)/python benchmarks/import_time.py

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from shiftwatch.optional import need
+from shiftwatch import columns, tables
 from shiftwatch.records import SEVERITIES, Alert, Event, Incident, Layer, Site
 from shiftwatch.summaries.histogram import BINS, Histogram
 from shiftwatch.summaries.summary import Summary
@@ -22,6 +22,8 @@ from shiftwatch.window import Row, mean_loss, weighted
 
 if TYPE_CHECKING:
     import pandas
+    import polars
+    import pyarrow
 
 _KEPT = 8  # metrics kept decoded: a page asks for one metric of many layers in a row
 
@@ -40,6 +42,10 @@ class Chunk(Protocol):
     @property
     def losses(self) -> np.ndarray:
         """Mean loss of each window: float64[n]."""
+
+    @property
+    def course(self) -> Sequence[np.ndarray]:
+        """Losses within each window, in order: n times float64[any]."""
 
     @property
     def overhead(self) -> np.ndarray:
@@ -79,7 +85,11 @@ class Rows:
 
     @cached_property
     def losses(self) -> np.ndarray:
-        return np.array([mean_loss(r.losses) for r in self.rows])
+        return np.array([mean_loss(losses) for losses in self.course])
+
+    @cached_property
+    def course(self) -> Sequence[np.ndarray]:
+        return [r.losses for r in self.rows]
 
     @cached_property
     def overhead(self) -> np.ndarray:
@@ -177,6 +187,22 @@ class Run:
     def losses(self) -> np.ndarray:
         """Mean loss of each window: float64[W], NaN where none was given."""
         return self._joined([c.losses for c in self._chunks])
+
+    @cached_property
+    def course(self) -> tuple[np.ndarray, np.ndarray]:
+        """Loss step by step, where it is known: int64[n], steps, and float64[n], losses.
+
+        Of windows that were merged, means of some consecutive steps, each at the last of them.
+        """
+        inside = [losses for c in self._chunks for losses in c.course]
+        spans = zip(self.first, self.steps, inside, strict=True)
+        steps = [
+            first + np.arange(1, losses.size + 1) * (step - first + 1) // max(losses.size, 1) - 1
+            for first, step, losses in spans
+        ]
+        losses = self._joined(inside)
+        known = ~np.isnan(losses)
+        return self._joined(steps).astype(np.int64)[known], losses[known]
 
     @cached_property
     def overhead(self) -> float:
@@ -298,39 +324,45 @@ class Run:
         known = ~np.isnan(values)
         return self.steps[known], values[known]
 
-    def to_pandas(self, mode: str = "train") -> pandas.DataFrame:
-        """All metrics as tidy rows.
+    def to_pandas(self, table: str = "metrics", *, mode: str = "train") -> pandas.DataFrame:
+        """One table of the run, for pandas.
 
         Args:
-            mode: ``"train"`` or ``"eval"``.
+            table: ``"metrics"`` (step, layer, tensor, metric, value: a row per number),
+                ``"windows"``, ``"losses"``, ``"alerts"``, ``"incidents"``, ``"events"`` or
+                ``"layers"``; see :mod:`shiftwatch.tables`.
+            mode: ``"train"`` or ``"eval"``; only the metrics differ.
 
         Returns:
-            DataFrame with the columns step (last of the window), layer, tensor (with its
-            part), metric and value; no row where a metric does not apply.
+            DataFrame; no row where a metric does not apply.
 
         Raises:
+            ValueError: for another table or mode.
             MissingDependencyError: where pandas is not installed.
+
+        Cost: the whole table is held in memory, the metrics at about 50 bytes per value.
         """
-        table_of = need("pandas", extra="export", feature="Run.to_pandas()").DataFrame
-        columns = np.array([i for i, s in enumerate(self.sites) if s.mode == mode], np.int64)
-        layers = _strings([self.sites[i].layer for i in columns])
-        tensors = _strings([self.sites[i].label for i in columns])
-        parts: dict[str, list[np.ndarray]] = {
-            name: [] for name in ("step", "layer", "tensor", "metric", "value")
-        }
-        for key in self.metrics:
-            values = self.metric(key)[:, columns]
-            window, site = np.nonzero(~np.isnan(values))
-            parts["step"].append(self.steps[window])
-            parts["layer"].append(layers[site])
-            parts["tensor"].append(tensors[site])
-            parts["metric"].append(np.repeat(_strings([key]), window.size))
-            parts["value"].append(values[window, site])
-        if not parts["step"]:
-            return table_of({name: [] for name in parts})
-        table = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-        order = np.argsort(table["step"], kind="stable")
-        return table_of({name: array[order] for name, array in table.items()})
+        return columns.to_pandas(tables.table(self, table, mode), "Run.to_pandas()")
+
+    def to_polars(self, table: str = "metrics", *, mode: str = "train") -> polars.DataFrame:
+        """The same for Polars.
+
+        Raises:
+            ValueError: for another table or mode.
+            MissingDependencyError: where Polars is not installed.
+        """
+        return columns.to_polars(tables.table(self, table, mode), "Run.to_polars()")
+
+    def to_arrow(self, table: str = "metrics", *, mode: str = "train") -> pyarrow.Table:
+        """The same for Arrow, and whatever reads it: DuckDB, Ibis, R.
+
+        Of the metrics, layer, tensor and metric are dictionary-encoded.
+
+        Raises:
+            ValueError: for another table or mode.
+            MissingDependencyError: where pyarrow is not installed.
+        """
+        return columns.to_arrow(tables.table(self, table, mode), "Run.to_arrow()")
 
     def __repr__(self) -> str:
         return "\n".join(self._lines())
@@ -369,13 +401,6 @@ class Run:
         if len(ranked) > 5:
             lines.append(f"    … and {len(ranked) - 5} more in .alerts")
         return lines
-
-
-def _strings(values: Sequence[str]) -> np.ndarray:
-    """Names as objects, in UTF-8 that Arrow takes: a lone surrogate is spelled out."""
-    array = np.empty(len(values), object)  # np.array would cut trailing NULs
-    array[:] = [name.encode("utf-8", "backslashreplace").decode() for name in values]
-    return array
 
 
 def _counted(number: int, noun: str) -> str:

@@ -118,19 +118,26 @@ def _plain(summary: Summary) -> Summary:
 
 
 def _pooled(a: Window, b: Window) -> np.ndarray:
-    """Losses of both, each standing for about as many steps as any other."""
+    """Losses of both, each the mean over as many steps as any other, weighted by its share."""
     known = [w for w in (a, b) if w.losses.size]
-    stride = max([w.span / w.losses.size for w in known], default=1.0)
-    stride = max(stride, sum(w.span for w in known) / LOSSES)
-    return np.concatenate(
-        [np.zeros(0), *(_thinned(w.losses, max(1, int(w.span / stride))) for w in known)]
-    )
-
-
-def _thinned(losses: np.ndarray, number: int) -> np.ndarray:
-    if losses.size <= number:
-        return np.asarray(losses, float)
-    return np.array([mean_loss(part) for part in np.array_split(losses, number)])
+    if not known:
+        return np.zeros(0)
+    widths, values = [], []
+    for w in (a, b):
+        given = w.losses if w.losses.size else np.full(1, np.nan)
+        widths.append(np.full(given.size, w.span / given.size))
+        values.append(np.asarray(given, float))
+    width, value = np.concatenate(widths), np.concatenate(values)
+    span = a.span + b.span
+    number = max(1, int(min(LOSSES, span / max(w.span / w.losses.size for w in known))))
+    if number == value.size and np.all(width == width[0]):
+        return value
+    ends, cells = np.cumsum(width), np.linspace(0, span, number + 1)
+    share = np.minimum(ends, cells[1:, None]) - np.maximum(ends - width, cells[:-1, None])
+    inside = (share > 1e-9) & ~np.isnan(value)
+    with np.errstate(invalid="ignore"):
+        mean = np.where(inside, share * value, 0.0).sum(1) / (inside * share).sum(1)
+    return np.asarray(np.where(inside.any(1), mean, np.nan))
 
 
 def narrow(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
@@ -311,22 +310,6 @@ def test_an_export_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
         export(history([]).view(), tmp_path / "run.parquet")
     assert (tmp_path / "run.parquet").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_without_pandas_the_error_names_the_extra(tmp_path):
-    code = """if True:
-        import sys
-        sys.modules["pandas"] = None
-        from shiftwatch.history import Run
-        from shiftwatch.export import export
-        for call in (lambda: Run().to_pandas(), lambda: export(Run(), "x.csv")):
-            try:
-                call()
-            except ImportError as error:
-                print(error)
-    """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.count("pip install 'shiftwatch[export]'") == 2
 
 
 def test_events_and_meta_are_kept():

@@ -44,7 +44,7 @@ KNOWS = {
 }
 
 #: Extras that serve the core: their packages are imported inside the function that needs them.
-CORE_EXTRAS = ("export", "cli")
+CORE_EXTRAS = ("export", "polars", "cli")
 
 
 class Import(NamedTuple):
@@ -263,7 +263,7 @@ def test_every_integration_has_an_extra_of_its_name() -> None:
 def test_all_brings_every_extra_that_a_user_needs() -> None:
     (everything,) = EXTRAS["all"]
     named = set(everything.removeprefix("shiftwatch[").removesuffix("]").split(","))
-    assert named == EXTRAS.keys() - {"all", "demo", "test", "dev"}
+    assert named == EXTRAS.keys() - {"all", "demo", "docs", "test", "dev"}
 
 
 def test_every_dependency_says_what_needs_it() -> None:

@@ -12,13 +12,27 @@ from typing import Any
 
 import pytest
 
+from shiftwatch import Monitor
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+#: A piece of each block, in their order: a test below runs it.
+RUN = (
+    "monitor.step(loss=loss)\n\nmonitor.report",
+    "layers=[",
+    "print(check(",
+    "ShiftWatch(run=",
+    "JsonlReporter",
+    'monitor.observe("encoder.0"',
+)
+
+
 def block(start: str) -> str:
     """The one printed block that contains a line."""
+    assert start in RUN
     found = [b for b in BLOCKS if start in b]
     assert len(found) == 1, f"README prints {len(found)} blocks with {start!r}"
     return found[0]
@@ -96,6 +110,27 @@ def test_the_reporters_run_as_printed(
     code = "from shiftwatch.integrations.torch import watch\n" + block("JsonlReporter")
     exec(code.replace("watch(model, reporters", "monitor = watch(model, reporters"), training)
     training["monitor"].close()
+
+
+def test_every_block_of_code_is_run_here() -> None:
+    assert [[start for start in RUN if start in b] for b in BLOCKS] == [[start] for start in RUN]
+
+
+def test_the_commands_that_read_a_run_run_as_printed(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    import numpy as np
+
+    for name in ("good", "first"):
+        with Monitor(run=tmp_path / "runs" / name) as monitor:
+            for step in range(64):
+                monitor.observe("fc1", np.random.default_rng(step).normal(size=(32, 8)))
+                monitor.step()
+    found = re.findall(r"^\$ shiftwatch ((?!demo).*?)(?: +#.*)?$", README, re.MULTILINE)
+    assert {command.split()[0] for command in found} >= {"show", "alerts", "report", "export"}
+    for command in found:
+        run = [sys.executable, "-m", "shiftwatch", *command.split()]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, encoding="utf-8")
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def tables(root: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -279,7 +279,11 @@ class Part:
 
     @property
     def losses(self) -> np.ndarray:
-        return np.array([mean_loss(self.segment.losses[i]) for i in self.keep])
+        return np.array([mean_loss(losses) for losses in self.course])
+
+    @property
+    def course(self) -> list[np.ndarray]:
+        return [self.segment.losses[i] for i in self.keep]
 
     @property
     def overhead(self) -> np.ndarray:
