@@ -256,14 +256,14 @@ def _said(found: Against, name_a: str, a: Run, b: Run) -> tuple[str, ...]:
 
 def _incidents(name_a: str, name_b: str, a: Run, b: Run) -> str:
     """What was raised in B, against A; nothing where nothing was raised in either."""
-    grave = [_raised(run) for run in (a, b)]
+    raised = [_raised(run) for run in (a, b)]
+    if not raised[1]:
+        told = words.first_incident(a.incidents)
+        return f"{name_b} raised no alert; {name_a} did{told}." if raised[0] else ""
     incidents = [i for i in b.incidents if i.severity != "info"]
-    if not grave[1]:
-        return f"{name_b} raised no alert, {name_a} did." if grave[0] else ""
-    first = f": {words.incident(incidents[0])}" if incidents else ""
-    number = words.counted(len(incidents) or len(grave[1]), "incident" if incidents else "alert")
-    also = f"{name_a} raised alerts too" if grave[0] else f"{name_a} none"
-    return f"{name_b} raised {number}, {also}{first}."
+    number = words.counted(len(incidents) or len(raised[1]), "incident" if incidents else "alert")
+    also = f"{name_a} raised alerts too" if raised[0] else f"{name_a} none"
+    return f"{name_b} raised {number}, {also}{words.first_incident(b.incidents)}."
 
 
 def _raised(run: Run) -> list[Alert]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from shiftwatch.records import INPUT, Incident
 
@@ -84,16 +85,19 @@ def since(step: int, from_start: bool, until: int | None) -> str:
     return begin if until is None else f"{begin} to step {until:,}"
 
 
-def incident(first: Incident) -> str:
-    """An incident in a few words.
+def first_incident(incidents: Sequence[Incident]) -> str:
+    """The first incident that is more than a note, in a few words; ``""`` without any.
 
     Example:
-        >>> incident(Incident(1, "fc2", 240, 250, "critical", ("dead",)))
-        'dead units in fc2 from step 240'
+        >>> first_incident([Incident(1, "fc2", 240, 250, "critical", ("dead",))])
+        ': dead units in fc2 from step 240'
     """
+    first = next((i for i in incidents if i.severity != "info"), None)
+    if first is None:
+        return ""
     kinds = [_KINDS.get(k, k.replace("_", " ")) for k in first.kinds[:2]]
     what = " and ".join(kinds) or first.severity
-    return f"{what} in {place(first.origin)} from step {first.step:,}"
+    return f": {what} in {place(first.origin)} from step {first.step:,}"
 
 
 def place(layer: str) -> str:
