@@ -112,9 +112,12 @@ def _called(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     plain = list(names) or [name_of(run) for run in runs]
     if len(set(plain)) == len(plain):
         return plain
-    longer = [f"{n} {r.attempt}".strip() for n, r in zip(plain, runs, strict=True)]
-    if len(set(longer)) == len(longer):
-        return longer
+    for longer in (
+        [f"{n} {r.attempt}".strip() for n, r in zip(plain, runs, strict=True)],
+        [f"{r.path.parent.name}/{n}" if r.path else n for n, r in zip(plain, runs, strict=True)],
+    ):
+        if len(set(longer)) == len(longer):
+            return longer
     return [f"{name} ({number})" for number, name in enumerate(plain, start=1)]
 
 

@@ -21,7 +21,8 @@ from shiftwatch.report.thinning import thinned
 from shiftwatch.run import Run
 from shiftwatch.store import open_run
 
-_WINDOWS = 240  # of each run, for its percentiles and its loss
+_MOST = 240  # windows of each run, for its percentiles and its loss, and moments of a map
+_CELLS = 1_500_000  # numbers of each run, and of each comparison, on the page
 _LISTED = 8  # differences in sentences; the table has all
 _LETTERS = "abcd"  # colours of runs
 _FACTS = ("Verdict", "Steps", "Layers", "Loss", "Started", "State")
@@ -98,14 +99,21 @@ def _run(run: Run, number: int, packed: dict[str, Packed]) -> dict[str, Any]:
         if site.mode == "train" and site.tensor == wanted:
             outputs.setdefault(site.layer, site)
     group = packed[f"r{number}-"] = Packed()
-    return payload(thinned(run, list(outputs.values()), _WINDOWS), group)
+    return payload(thinned(run, list(outputs.values()), _room(14 * len(outputs))), group)
+
+
+def _room(cells: int) -> int:
+    """How many columns of so many numbers the page has room for: 40 to 240."""
+    return int(np.clip(_CELLS // max(cells, 1), 40, _MOST))
 
 
 def _against(found: Against, run: Run, packed: dict[str, Packed], name: str) -> dict[str, Any]:
     """Differences, and the sizes they compare, in the form of a run, so that its map draws them."""
     group = packed[f"c{name}-"] = Packed()
-    aligned = found.aligned
-    at = aligned.at
+    aligned, size = found.aligned, found.aligned.size
+    few = min(size, _room((len(LIMITS) + 2 * len(SIZES)) * len(found.pairs)))
+    chosen = np.linspace(0, size - 1, few).round().astype(int)
+    at = aligned.at[chosen]
     width = at[0] - at[1] if at.size > 1 else -1.0
     known = [key for key in LIMITS if not np.isnan(found.values[key]).all()]
     layers = [run.layers[pair.b] for pair in found.pairs]
@@ -115,13 +123,16 @@ def _against(found: Against, run: Run, packed: dict[str, Packed], name: str) -> 
     return {
         "layers": [[x.name, x.module, x.activation, int(x.parameters), x.norm] for x in layers],
         "sites": [[i, s.tensor, s.part, s.mode] for i, s in enumerate(sites)],
-        "time": {"first": aligned.first_b.tolist(), "last": aligned.last_b.tolist()},
-        "time_a": {"first": aligned.first_a.tolist(), "last": aligned.last_a.tolist()},
+        "time": _steps(aligned.first_b[chosen], aligned.last_b[chosen]),
+        "time_a": _steps(aligned.first_a[chosen], aligned.last_a[chosen]),
         "at": [max(float(at[0] + width), 0.0), *at.tolist()],
         "pairs": [[pair.a, pair.b, pair.by] for pair in found.pairs],
-        "maps": {k: packed_map(found.values[k], False, group.maps) for k in known},
+        "maps": {k: packed_map(found.values[k][chosen], False, group.maps) for k in known},
         "sizes": [
-            {k: packed_map(found.sizes[k][i], SIZES[k].scale == "log", group.maps) for k in sizes}
+            {
+                k: packed_map(found.sizes[k][i][chosen], SIZES[k].scale == "log", group.maps)
+                for k in sizes
+            }
             for i in (0, 1)
         ],
         "differences": [
@@ -134,6 +145,10 @@ def _against(found: Against, run: Run, packed: dict[str, Packed], name: str) -> 
         "tracks": [None] * len(sites),
         "shades": [None] * len(sites),
     }
+
+
+def _steps(first: np.ndarray, last: np.ndarray) -> dict[str, list[int]]:
+    return {"first": first.tolist(), "last": last.tolist()}
 
 
 def _measure(key: str) -> dict[str, Any]:
