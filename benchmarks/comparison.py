@@ -45,6 +45,7 @@ def record(folder: Path, layers: int, windows: int, seed: int, fault: float) -> 
         for number in range(windows):
             drawn = broken if fault and number > windows // 2 else healthy
             metrics = {key: np.abs(rng.normal(0.05, 0.01, len(sites))) for key in keys}
+            metrics["nonfinite"] = np.zeros(len(sites))
             span = number * _STEPS, number * _STEPS + _STEPS - 1
             losses = np.full(1, np.exp(-number / windows))
             writer.window(Window(*span, drawn[number % _DISTINCT], metrics, losses, 0.01))
