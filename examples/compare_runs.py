@@ -1,51 +1,67 @@
-"""Two runs, afterwards: which layer departs first, and when.
+"""An MLP with and without BatchNorm: what it changes, in which layer, since when.
 
 python examples/compare_runs.py
 
-The same as `shiftwatch compare RUN RUN`, in Python.
+Three hidden layers of sigmoids, as in figure 1 of Ioffe & Szegedy (2015), trained on the digits at the
+same learning rate. The same as `shiftwatch compare RUN RUN`, in Python.
 """
 
 import os
 from pathlib import Path
 
-import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
 
 import shiftwatch
-from shiftwatch import Monitor
-from shiftwatch.compare import compare
+from shiftwatch.integrations.torch import watch
 from shiftwatch.report import render_comparison
 
 FOLDER = Path(os.environ.get("SHIFTWATCH_DIR", "shiftwatch-runs"))
-STEPS, CHANGE = 240, 120
+STEPS = 1000
+
+torch.set_num_threads(1)
+pixels, digits = load_digits(return_X_y=True)
+x = torch.tensor((pixels - pixels.mean()) / pixels.std(), dtype=torch.float32)
+y = torch.tensor(digits)
 
 
-def train(name: str, slow_drift: float) -> None:
-    """Three layers; in the second one something creeps in, too slowly for the eye."""
-    rng = np.random.default_rng(0)
-    weights = [rng.normal(0, (2 / 16) ** 0.5, (16, 16)) for _ in range(3)]
-    with Monitor(run=FOLDER / name) as monitor:
-        for step in range(STEPS):
-            values = rng.normal(size=(64, 16))
-            for i, weight in enumerate(weights, start=1):
-                values = values @ weight
-                if i == 2:
-                    values += slow_drift * max(0, step - CHANGE)
-                monitor.observe(f"layer{i}", values)
-                values = np.maximum(values, 0)
-            monitor.step()
+def mlp(batchnorm: bool) -> nn.Sequential:
+    """Three hidden layers of 100 units and their sigmoids."""
+    net = nn.Sequential()
+    for i, width in enumerate((64, 100, 100), start=1):
+        net.add_module(f"fc{i}", nn.Linear(width, 100, bias=not batchnorm))
+        if batchnorm:
+            net.add_module(f"bn{i}", nn.BatchNorm1d(100))
+        net.add_module(f"act{i}", nn.Sigmoid())
+    net.add_module("head", nn.Linear(100, 10))
+    return net
 
 
-train("good", slow_drift=0.0)
-train("new", slow_drift=0.05)
+def train(name: str, batchnorm: bool) -> Path:
+    """One training, watched."""
+    torch.manual_seed(0)
+    model = mlp(batchnorm)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    criterion = nn.CrossEntropyLoss()
+    with watch(model, optimizer=optimizer, run=FOLDER / name) as monitor:
+        for _ in range(STEPS):
+            chosen = torch.randint(len(x), (60,))
+            loss = criterion(model(x[chosen]), y[chosen])
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.step(loss=loss)
+    return FOLDER / name
 
-good, new = shiftwatch.open(FOLDER / "good"), shiftwatch.open(FOLDER / "new")
-result = compare(good, new)
-print(f"In the new run, layer2 drifts from step {CHANGE} on. The comparison says:")
-print(result.verdict)
-for difference in result.differences:
-    since = "no" if difference.departed is None else f"from step {difference.departed}"
-    shift = difference.last["mean_shift"]
-    print(f"  {difference.layer}: departs: {since}, mean_shift {shift:+.2f} at the end")
+
+plain, batchnorm = train("plain", False), train("batchnorm", True)
+
+found = shiftwatch.compare(plain, batchnorm)
+print(found)
+for difference in found.differences:
+    if difference.departs:
+        print(f"  {difference.sentence}")
 page = FOLDER / "compare.html"
-page.write_text(render_comparison(good, new), encoding="utf-8")
+page.write_text(render_comparison(plain, batchnorm, comparison=found), encoding="utf-8")
 print(f"The page: {page}")

@@ -19,6 +19,7 @@ from shiftwatch._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from shiftwatch.catalogue import metrics as metrics
+    from shiftwatch.comparison import compare as compare
     from shiftwatch.monitor import Monitor as Monitor
     from shiftwatch.records import Alert as Alert
     from shiftwatch.records import Event as Event
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "metrics": "catalogue",
+    "compare": "comparison",
     "Monitor": "monitor",
     "Alert": "records",
     "Event": "records",

@@ -93,6 +93,7 @@ class Layer:
         parents: names of the layers whose outputs feed this one; ``"<input>"`` where
             the model's input feeds it directly. In a plain chain, the layer before.
         norm: ``"batch"``, ``"layer"``, … for a normalisation, else ``""``.
+        shape: that of its weight, ``()`` where it has none or nobody said.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Layer:
     parameters: bool = False
     parents: tuple[str, ...] = ()
     norm: str = ""
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,8 @@ def test_a_run_without_a_window_is_shown(
     assert main(["show", str(tmp_path / "empty")]) == 0
     assert "Nothing recorded" in capsys.readouterr().out
     assert main(["alerts", str(tmp_path / "empty")]) == 0
-    assert main(["compare", str(tmp_path / "empty"), str(tmp_path / "empty")]) == 0
+    assert main(["compare", str(tmp_path / "empty"), str(tmp_path / "empty")]) == 2
+    assert "must hold a window of steps" in capsys.readouterr().err
 
 
 def test_attempts_are_chosen_by_name_or_number(
@@ -162,7 +163,8 @@ def test_attempts_are_chosen_by_name_or_number(
     main(["show", str(folder), "--attempt", "2"])
     assert "attempt-002 (2 of 2)" in capsys.readouterr().out
     main(["compare", str(folder), str(folder), "--attempts", "2", "1"])
-    assert re.search(r"A has no alert\nB has \d+ alert", capsys.readouterr().out)
+    told = r"run attempt-002 has no alert\nrun attempt-001 has \d+ alert"
+    assert re.search(told, capsys.readouterr().out)
 
 
 # -- alerts ----------------------------------------------------------------------------------
@@ -231,8 +233,9 @@ def test_compare_says_what_differs_and_writes_the_page(
     good, bad = str(runs / "good"), str(runs / "bad")
     assert main(["compare", good, bad]) == 0
     text = capsys.readouterr().out
-    assert "departs from A first in fc2" in text
-    assert "A has no alert\n" in text and f"B has 1 alert, the first: step {FAULT}" in text
+    assert re.search(r"^bad raised 1 incident, good none: .* in fc2 from step", text)
+    assert re.search(r"^fc2 +[\d.]+ ×  .*fc2", text, re.MULTILINE)
+    assert "good has no alert\n" in text and f"bad has 1 alert, the first: step {FAULT}" in text
     assert text.splitlines()[-1] == "compare.html"
     assert "fc2" in Path("compare.html").read_text(encoding="utf-8")
 

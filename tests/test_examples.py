@@ -27,8 +27,9 @@ EXAMPLES = {
         r"Found: variance_shift from <input> at step 150\.\nCharts .*worst_kl",
     ),
     "compare_runs": (
-        "",
-        r"first in layer2, at step 1[2-5]\d(.|\n)*layer2: departs: from(.|\n)*layer1: departs: no",
+        "torch sklearn",
+        r"batchnorm raised no alert; plain did: collapse in act2(.|\n)*loss ends lower"
+        r"(.|\n)*fc3 drifts \d+× less from step \d+",
     ),
     "custom_metric": (
         "",

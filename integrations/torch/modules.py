@@ -266,6 +266,17 @@ def norm(module: nn.Module) -> str:
     return "layer" if "LayerNorm" in kind else ""
 
 
+def shape(module: nn.Module) -> tuple[int, ...]:
+    """Shape of a module's own weight; ``()`` where it has none, or makes it anew at each look.
+
+    Example:
+        >>> shape(nn.Linear(3, 2)), shape(nn.ReLU())
+        ((2, 3), ())
+    """
+    weight = module._parameters.get("weight")
+    return () if weight is None or nn.parameter.is_lazy(weight) else tuple(weight.shape)
+
+
 def units_axis(module: nn.Module) -> int | str:
     """Where the units of a module's output lie.
 

@@ -120,4 +120,5 @@ class Sites:
             parameters=any(p.requires_grad for p in module.parameters()),
             parents=parents,
             norm=modules.norm(module),
+            shape=modules.shape(module),
         )

@@ -87,7 +87,7 @@ def _pages(folder: Path, outcomes: Sequence[Outcome]) -> None:
     if healthy and fault:
         from shiftwatch.cli.compare import write_comparison
 
-        page = write_comparison(open_run(healthy[0]), open_run(fault[0]), folder / "compare.html")
+        page = write_comparison((open_run(healthy[0]), open_run(fault[0])), folder / "compare.html")
         say(f"  {page}  {healthy[0].name} against {fault[0].name}")
     if fault:
         say()

@@ -1,163 +1,313 @@
-"""The page of two runs: where the second departs from the first."""
+"""The page of a comparison: what differs in sentences, and every measure as a map."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from shiftwatch._version import __version__
-from shiftwatch.compare import LIMITS, Comparison, compare
+from shiftwatch.comparison import LIMITS, Against, Comparison, compare
+from shiftwatch.comparison.alignment import epochs
+from shiftwatch.records import INPUT, Site
 from shiftwatch.report import cards, wording
-from shiftwatch.report.glossary import GLOSSARY, Entry
+from shiftwatch.report.glossary import Entry
+from shiftwatch.report.measures import MEASURES, SIZES
 from shiftwatch.report.page import assemble, edges, rows, section
 from shiftwatch.report.payload import Packed, as_json, packed_map, payload
+from shiftwatch.report.thinning import thinned
+from shiftwatch.run import Run
+from shiftwatch.store import open_run
 
-if TYPE_CHECKING:
-    from shiftwatch.history import Run
+_MOST = 240  # windows of each run, for its percentiles and its loss, and moments of a map
+_CELLS = 1_500_000  # numbers of each run, and of each comparison, on the page
+_LISTED = 8  # differences in sentences; the table has all
+_LETTERS = "abcd"  # colours of runs
+_FACTS = ("Verdict", "Steps", "Layers", "Loss", "Started", "State")
 
-# Cells that each of the two runs may spend; together about one report.
-_BUDGET = 2_200_000
 
-
-def render_comparison(a: Run, b: Run) -> str:
-    """One HTML page that holds run B against run A.
+def render_comparison(
+    *runs: Run | str | os.PathLike[str],
+    align: str = "step",
+    names: Sequence[str] = (),
+    comparison: Comparison | None = None,
+) -> str:
+    """One HTML page that holds runs against the first of them.
 
     Args:
-        a: what counts as good.
-        b: what is asked about.
+        runs, align, names: as for :func:`shiftwatch.compare`. The page can be switched to
+            the other alignments that these runs allow.
+        comparison: of the same runs, where it is at hand.
 
     Returns:
         HTML under the same rules as :func:`shiftwatch.report.render`.
 
-    Cost: that of two reports and of :func:`shiftwatch.compare.compare`.
+    Raises:
+        ValueError, FileNotFoundError: as :func:`shiftwatch.compare`.
+
+    Cost: reads at most 240 windows of each run, and 300 of both for each comparison and
+        alignment; 160 layers × 10,000 windows take a few seconds.
     """
-    comparison = compare(a, b)
-    packed = {"a-": Packed(), "b-": Packed(), "c-": Packed()}
+    opened = [r if isinstance(r, Run) else open_run(r) for r in runs]
+    first = comparison or compare(*opened, align=align, names=names)
+    found = {first.align: first}
+    for other in _alignments(opened):
+        if other not in found:
+            found[other] = compare(*opened, align=other, names=first.names)
+    packed: dict[str, Packed] = {}
     data = {
-        "a": payload(a, packed["a-"], budget=_BUDGET),
-        "b": payload(b, packed["b-"], budget=_BUDGET),
-        "against": _against(comparison, b, packed["c-"]),
-        "limits": dict(LIMITS),
+        "names": list(first.names),
+        "align": first.align,
+        "lead": max(range(len(first.against)), key=lambda i: len(first.against[i].departed)),
+        "alignments": [key for key in ("step", "epoch", "share") if key in found],
+        "runs": [_run(run, number, packed) for number, run in enumerate(opened)],
+        "axes": [{"steps": int(r.steps[-1]) + 1, "epochs": epochs(r).tolist()} for r in opened],
+        "against": [
+            {
+                key: _against(c.against[i], opened[i + 1], packed, f"{i}-{key}")
+                for key, c in found.items()
+            }
+            for i in range(len(first.against))
+        ],
+        "measures": [_measure(key) for key in LIMITS],
         "edges": edges(),
     }
-    entries = [GLOSSARY[key] for key in LIMITS if key in GLOSSARY]
-    return assemble(
-        "compare",
-        {
-            "title": cards.text(f"{wording.run_name(a)} and {wording.run_name(b)} · shiftwatch"),
-            "name_a": cards.text(wording.run_name(a)),
-            "name_b": cards.text(wording.run_name(b)),
-            "level": _level(comparison),
-            "verdict": cards.text(comparison.verdict),
-            "runs": _runs(a, b),
-            "alerts": section(
-                "alerts",
-                "Alerts",
-                "",
-                _alerts("A", comparison.alerts_a) + _alerts("B", comparison.alerts_b),
-            ),
-            "alone": section(
-                "alone",
-                "Only in one of the runs",
-                "Layers without a counterpart of the same name are not compared.",
-                rows(
-                    ("Run", "Layer"),
-                    _alone("A", comparison.only_a) + _alone("B", comparison.only_b),
-                ),
-            ),
-            "glossary": cards.glossary(_as_difference(e) for e in entries),
-            "version": cards.text(__version__),
-        },
-        data=as_json(data),
-        packed=packed,
-    )
+    return assemble("compare", _slots(first, opened), data=as_json(data), packed=packed)
 
 
-def _level(comparison: Comparison) -> str:
-    if not comparison.sites or not comparison.steps.size:
-        return "empty"
-    return "warning" if comparison.departed else "healthy"
+def _alignments(runs: Sequence[Run]) -> list[str]:
+    """By which the page can be read: share where lengths differ, epoch where all know theirs."""
+    found = ["step"]
+    if all(epochs(run).size > 1 for run in runs):
+        found.append("epoch")
+    lengths = [int(run.steps[-1]) + 1 for run in runs]
+    if max(lengths) > 1.02 * min(lengths):
+        found.append("share")
+    return found
 
 
-def _against(comparison: Comparison, b: Run, packed: Packed) -> dict[str, Any]:
-    """The differences in the form of a run, so that the same map draws them."""
-    layers = list(comparison.layers)
-    number = {name: i for i, name in enumerate(layers)}
-    steps = comparison.steps
-    first = np.append(b.first[:1], steps[:-1] + 1) if steps.size else steps
-    known = [k for k in LIMITS if not np.isnan(comparison.values[k]).all()] if steps.size else []
-    place = {site: i for i, site in enumerate(comparison.sites)}
+# -- numbers ----------------------------------------------------------------------------------
+
+
+def _run(run: Run, number: int, packed: dict[str, Packed]) -> dict[str, Any]:
+    """What each layer put out, and the loss."""
+    outputs: dict[str, Site] = {}
+    for site in run.sites:
+        wanted = "input" if site.layer == INPUT else "output"
+        if site.mode == "train" and site.tensor == wanted:
+            outputs.setdefault(site.layer, site)
+    group = packed[f"r{number}-"] = Packed()
+    return payload(thinned(run, list(outputs.values()), _room(14 * len(outputs))), group)
+
+
+def _room(cells: int) -> int:
+    """How many columns of so many numbers the page has room for: 40 to 240."""
+    return int(np.clip(_CELLS // max(cells, 1), 40, _MOST))
+
+
+def _against(found: Against, run: Run, packed: dict[str, Packed], name: str) -> dict[str, Any]:
+    """Differences, and the sizes they compare, in the form of a run, so that its map draws them."""
+    group = packed[f"c{name}-"] = Packed()
+    aligned, size = found.aligned, found.aligned.size
+    few = min(size, _room((len(LIMITS) + 2 * len(SIZES)) * len(found.pairs)))
+    chosen = np.linspace(0, size - 1, few).round().astype(int)
+    at = aligned.at[chosen]
+    width = at[0] - at[1] if at.size > 1 else -1.0
+    known = [key for key in LIMITS if not np.isnan(found.values[key]).all()]
+    layers = [run.layers[pair.b] for pair in found.pairs]
+    sites = [Site(pair.b, "input" if pair.b == INPUT else "output") for pair in found.pairs]
+    place = {pair.b: i for i, pair in enumerate(found.pairs)}
+    sizes = [key for key in SIZES if key in found.sizes and not np.isnan(found.sizes[key]).all()]
     return {
-        "name": "B against A",
-        "layers": [
-            [n, b.layers[n].module, b.layers[n].activation, 0, b.layers[n].norm] for n in layers
+        "layers": [[x.name, x.module, x.activation, int(x.parameters), x.norm] for x in layers],
+        "sites": [[i, s.tensor, s.part, s.mode] for i, s in enumerate(sites)],
+        "time": _steps(aligned.first_b[chosen], aligned.last_b[chosen]),
+        "time_a": _steps(aligned.first_a[chosen], aligned.last_a[chosen]),
+        "at": [max(float(at[0] + width), 0.0), *at.tolist()],
+        "pairs": [[pair.a, pair.b, pair.by] for pair in found.pairs],
+        "maps": {k: packed_map(found.values[k][chosen], False, group.maps) for k in known},
+        "sizes": [
+            {
+                k: packed_map(found.sizes[k][i][chosen], SIZES[k].scale == "log", group.maps)
+                for k in sizes
+            }
+            for i in (0, 1)
         ],
-        "sites": [[number[s.layer], s.tensor, s.part, s.mode] for s in comparison.sites],
-        "time": {"first": first.tolist(), "last": steps.tolist()},
-        "slices": {"first": [], "last": []},
-        "metrics": [_metric(key) for key in known],
-        "maps": {k: packed_map(comparison.values[k], False, packed.maps) for k in known},
-        "tracks": [None] * len(comparison.sites),
-        "shades": [None] * len(comparison.sites),
-        "alerts": [],
         "differences": [
-            [place[d.site], d.departed, d.score, d.metric, d.worst, d.last]
-            for d in comparison.differences
+            [place[d.layer], d.sentence, d.score, d.since, d.until, d.measure, dict(d.scores)]
+            for d in found.differences
         ],
+        "slices": {"first": [], "last": []},
+        "metrics": [],
+        "alerts": [],
+        "tracks": [None] * len(sites),
+        "shades": [None] * len(sites),
     }
 
 
-def _metric(key: str) -> dict[str, Any]:
-    entry = _as_difference(GLOSSARY.get(key, Entry(key, key)))
-    signed = entry.scale in ("signed", "share")  # differences of shares go both ways
+def _steps(first: np.ndarray, last: np.ndarray) -> dict[str, list[int]]:
+    return {"first": first.tolist(), "last": last.tolist()}
+
+
+def _measure(key: str) -> dict[str, Any]:
+    entry, size = MEASURES[key], SIZES.get(key)
     return {
-        "key": key,
+        **_entry(entry),
+        "limit": LIMITS[key],
+        "size": _entry(size) if size else None,
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "key": entry.key,
         "title": entry.title,
         "words": entry.words,
-        "scale": "signed" if signed else entry.scale,
-        "full": LIMITS[key] if entry.scale == "share" else entry.full,
+        "scale": entry.scale,
+        "full": entry.full,
     }
 
 
-def _as_difference(entry: Entry) -> Entry:
-    """The metric's words with run A as the reference."""
-    words = entry.words
-    if entry.scale == "share" or entry.key == "nonfinite":
-        words = f"Share in B − share in A. {words}"
-        return Entry(entry.key, entry.title, words, "share", entry.full)
-    words = words.replace("the reference", "run A").replace("The reference", "Run A")
-    return Entry(entry.key, entry.title, words, entry.scale, entry.full)
+# -- words ------------------------------------------------------------------------------------
 
 
-def _runs(a: Run, b: Run) -> str:
-    """Facts of both runs, side by side."""
-    facts_a, facts_b = (
-        {"Run": wording.run_name(r), "Verdict": wording.verdict(r)[1], **dict(wording.facts(r))}
-        for r in (a, b)
+def _slots(found: Comparison, runs: Sequence[Run]) -> dict[str, str]:
+    title = f"{' and '.join(found.names[1:])} against {found.names[0]}"
+    several = len(found.against) > 1
+    lead = [a.said[0] for a in found.against] if several else found.against[0].said[:1]
+    return {
+        "title": cards.text(f"{title} · shiftwatch"),
+        "heading": cards.text(title),
+        "level": _level(found),
+        "verdict": cards.text(" ".join(lead)),
+        "more": "".join(_more(against, several) for against in found.against),
+        "runs": _runs(found, runs),
+        "found": "".join(
+            _found(against, number, several) for number, against in enumerate(found.against)
+        ),
+        "alerts": section(
+            "alerts",
+            "Alerts",
+            "",
+            "".join(map(_alerts, found.names, found.alerts)),
+        ),
+        "matched": section(
+            "matched",
+            "Matched by place, kind and shape",
+            "These layers bear other names in the two runs.",
+            rows(("Run", "Layer", "In the first run"), "".join(map(_renamed, found.against))),
+        ),
+        "alone": section(
+            "alone",
+            "Only in one of the runs",
+            "Layers without a counterpart are not compared.",
+            rows(("Run", "Layer"), "".join(_alone(a, found.names[0]) for a in found.against)),
+        ),
+        "glossary": cards.glossary(MEASURES[key] for key in LIMITS),
+        "version": cards.text(__version__),
+    }
+
+
+def _more(against: Against, several: bool) -> str:
+    """What follows the headline, of one run."""
+    name = f"<b>{cards.text(against.name)}:</b> " if several else ""
+    text = cards.text(" ".join(against.said[1:]))
+    return f"<p>{name}{text}</p>" if text else ""
+
+
+def _level(found: Comparison) -> str:
+    if found.fails("critical"):
+        return "critical"
+    if found.fails("warning"):
+        return "warning"
+    return "differs" if found.fails("difference") else "healthy"
+
+
+def _found(against: Against, number: int, several: bool) -> str:
+    """The largest differences in sentences, one list for each run."""
+    gone = [d for d in against.differences if d.since is not None]
+    column = {pair.b: i for i, pair in enumerate(against.pairs)}
+    items = []
+    for d in gone[:_LISTED]:
+        line = _line(against.values[d.measure][:, column[d.layer]] / LIMITS[d.measure])
+        items.append(
+            f'<li><a class="layer" href="#layer" data-run="{number}" data-layer="{cards.text(d.layer)}">'
+            f"{cards.text(wording.place(d.layer))}</a><span>{cards.text(d.sentence)}</span>{line}</li>"
+        )
+    heading = f"<h3>{cards.text(against.name)}</h3>" if several else ""
+    if not gone:
+        return f'{heading}<p class="none">No layer departs.</p>'
+    more = len(gone) - len(items)
+    rest = (
+        f'<p class="quiet">{wording.count(more, "more layer")} in the table below.</p>'
+        if more
+        else ""
     )
+    return f'{heading}<ol class="found">{"".join(items)}</ol>{rest}'
+
+
+def _line(relative: np.ndarray) -> str:
+    """A difference over time as a small chart: dashed is the limit, either way."""
+    width, height = 150, 34
+    size = np.arcsinh(np.where(np.isfinite(relative), relative, np.nan) / 2)
+    most = max(float(np.nanmax(np.abs(size), initial=0.0)), 0.8) * 1.08
+    x = np.linspace(0, width, size.size) if size.size > 1 else np.array([0.0])
+    y = height / 2 * (1 - size / most)
+    points, pen = [], "M"
+    for a, b in zip(x.tolist(), y.tolist(), strict=True):
+        if np.isnan(b):
+            pen = "M"
+            continue
+        points.append(f"{pen}{a:.1f} {b:.1f}")
+        pen = "L"
+    limit = float(np.arcsinh(0.5)) / most
+    limits = "".join(f"M0 {height / 2 * (1 + side * limit):.1f}H{width}" for side in (-1, 1))
+    return (
+        f'<svg class="spark" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-hidden="true">'
+        f'<path class="base" d="M0 {height / 2}H{width}"/><path class="limit" d="{limits}"/>'
+        f'<path class="line" d="{"".join(points)}"/></svg>'
+    )
+
+
+def _runs(found: Comparison, runs: Sequence[Run]) -> str:
+    """Facts of all runs, side by side."""
+    facts = [{"Verdict": wording.verdict(run)[1], **dict(wording.facts(run))} for run in runs]
+    labels = [key for key in _FACTS if any(key in of for of in facts)]
     body = "".join(
         f"<tr><th scope=row>{cards.text(label)}</th>"
-        f"<td>{cards.text(facts_a.get(label, '–'))}</td>"
-        f"<td>{cards.text(facts_b.get(label, '–'))}</td></tr>"
-        for label in dict.fromkeys((*facts_a, *facts_b))
+        + "".join(f"<td>{cards.text(of.get(label, '–'))}</td>" for of in facts)
+        + "</tr>"
+        for label in labels
     )
-    head = (
-        '<th scope=col><i class="swatch a"></i> A</th><th scope=col><i class="swatch b"></i> B</th>'
+    head = "".join(
+        f'<th scope=col><i class="swatch {_LETTERS[i % len(_LETTERS)]}"></i> {cards.text(name)}</th>'
+        for i, name in enumerate(found.names)
     )
     return f'<table class="plain runs"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _alerts(run: str, alerts: tuple[Any, ...]) -> str:
+def _alerts(name: str, alerts: Sequence[Any]) -> str:
     if not alerts:
-        return f'<h3 class="inset">{run}: no alert</h3>'
+        return f'<h3 class="inset">{cards.text(name)}: no alert</h3>'
     heads = ("Step", "Severity", "Layer", "Kind", "Value", "Message")
-    return f'<h3 class="inset">{run}: {wording.count(len(alerts), "alert")}</h3>' + rows(
-        heads, cards.alert_rows(alerts[:200])
+    title = f"{cards.text(name)}: {wording.count(len(alerts), 'alert')}"
+    return f'<h3 class="inset">{title}</h3>' + rows(heads, cards.alert_rows(alerts[:200]))
+
+
+def _renamed(against: Against) -> str:
+    pairs = [p for p in against.pairs if p.by == "structure" and p.a != p.b]
+    return "".join(
+        f"<tr><td>{cards.text(against.name)}</td><td>{cards.text(p.b)}</td><td>{cards.text(p.a)}</td></tr>"
+        for p in pairs[:500]
     )
 
 
-def _alone(run: str, layers: tuple[str, ...]) -> str:
+def _alone(against: Against, first: str) -> str:
+    both = ((first, against.only_first), (against.name, against.only_this))
     return "".join(
-        f"<tr><td class=num>{run}</td><td>{cards.text(n)}</td></tr>" for n in layers[:500]
+        f"<tr><td>{cards.text(run)}</td><td>{cards.text(layer)}</td></tr>"
+        for run, layers in both
+        for layer in layers[:500]
     )

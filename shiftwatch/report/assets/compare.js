@@ -1,237 +1,298 @@
-// The page of two runs: A counts as good, B is asked about.
+// The page of a comparison: every run after the first is held against the first, A.
 
 await start(async () => {
   const page = JSON.parse($("data").textContent);
-  const [a, b, against] = await Promise.all(["a", "b", "against"].map(async (name, i) =>
-    new RunData(page[name], await blobsOf(`${"abc"[i]}-`), page.edges)));
+  /** @type {string[]} */ const names = page.names;
+  const runs = await Promise.all(page.runs.map(async (/** @type {any} */ json, /** @type {number} */ i) => new RunData(json, await blobsOf(`r${i}-`), page.edges)));
+  /** The edges of each run's columns, in steps. @type {number[][]} */
+  const stepEdges = runs.map((r) => r.edges);
+  const measures = page.measures;
+  const state = { other: page.lead, align: page.align, measure: "", layer: 0, filter: /(?:)/, axis: "" };
   theme();
-  const firsts = [a, b].filter((r) => r.columns);
-  const empty = !against.columns || !against.sites.length;
-  for (const id of ["ranked", "charts", "both", "layer"]) $(id).hidden = empty;
-  const time = new Time(Math.min(...firsts.map((r) => r.edges[0]), Infinity) || 0, Math.max(...firsts.map((r) => r.edges[r.columns]), 1));
-  if (!firsts.length) { $("strip-section").hidden = true; return; }
-  const longest = Math.max(0, ...b.layers.map((/** @type {any} */ l) => l.name.length));
+
+  // ---- the common axis ----
+  /** Where a step of a run lies on it. @param {number} run @param {number} step */
+  function place(run, step) {
+    const { steps, epochs } = page.axes[run];
+    if (state.align === "share") return (100 * step) / steps;
+    if (state.align !== "epoch") return step;
+    const k = Math.max(0, Math.min(epochs.length - 2, below(epochs, step)));
+    return k + (step - epochs[k]) / (epochs[k + 1] - epochs[k]);
+  }
+  const unit = () => ({ step: "step", share: "%", epoch: "epoch" })[/** @type {"step"} */ (state.align)];
+  /** @param {number} at */
+  const moment = (at) => (state.align === "share" ? `${fmt(at, 3)} % of training` : state.align === "epoch" ? `Epoch ${fmt(at, 3)}` : `Step ${whole(at)}`);
+  const time = new Time(0, 1);
+  function stretch() {
+    runs.forEach((r, i) => { r.edges = stepEdges[i].map((s) => place(i, s)); });
+    const first = Math.min(...runs.map((r) => r.edges[0])), last = Math.max(...runs.map((r) => r.edges[r.columns]));
+    Object.assign(time, { first, last, lo: first, hi: last });
+  }
+  /** @param {RunData} r @param {number} at */
+  const within = (r, at) => r.columns > 0 && at >= r.edges[0] && at < r.edges[r.columns];
+  /** The axis says in what it counts. @param {any} chart */
+  function counted(chart) {
+    const draw = chart.redraw.bind(chart);
+    chart.redraw = () => {
+      draw();
+      if (!chart.o.axis || state.align === "step" || chart.box.x <= 40) return;
+      const g = chart.canvas.getContext("2d"), { x, y, h: height } = chart.box;
+      g.fillStyle = ink.panel; g.fillRect(0, y + height + 5, x - 5, 18);
+      g.fillStyle = ink.quiet; g.textAlign = "right"; g.textBaseline = "top";
+      g.fillText(unit(), x - 10, y + height + 8);
+    };
+    return chart;
+  }
+
+  // ---- what is held against what: three tables of one run against the first ----
+  /** @type {Map<string, any>} */ const views = new Map();
+  for (let i = 0; i < page.against.length; i++)
+    for (const align of page.alignments) {
+      const json = page.against[i][align], blobs = await blobsOf(`c${i}-${align}-`);
+      const edges = json.at.map((/** @type {number} */ v) => (align === "share" ? 100 * v : v));
+      /** @param {any} maps @param {any} span */
+      const table = (maps, span) => {
+        const data = new RunData({ ...json, maps, time: span }, blobs, page.edges);
+        data.edges = edges;
+        data.metrics = measures.filter((/** @type {any} */ m) => maps[m.key]);
+        return data;
+      };
+      const a = table(json.sizes[0], json.time_a), b = table(json.sizes[1], json.time);
+      json.pairs.forEach((/** @type {string[]} */ [name], /** @type {number} */ k) => { a.sites[k].name = name; });
+      views.set(`${i} ${align}`, { json, difference: table(json.maps, json.time), sides: [a, b] });
+    }
+  const view = () => views.get(`${state.other} ${state.align}`);
+  const compared = () => [0, state.other + 1];
+  const measure = () => view().difference.metrics.find((/** @type {any} */ m) => m.key === state.measure) ?? view().difference.metrics[0];
+  const palette = () => [ink.accent, ink.second, ink.third, ink.fourth];
+  /** @param {number} run */
+  const colour = (run) => palette()[run % 4];
+  /** @param {string} shade @param {string} [kind] */
+  function spot(shade, kind = "") { const i = h("i", { class: kind }); i.style.background = shade; return i; }
+  /** @param {number} run */
+  const key = (run) => h("span", {}, spot(colour(run)), names[run]);
+  const longest = Math.max(0, ...page.against.flatMap((/** @type {any} */ of) => of[page.align].pairs.flatMap((/** @type {string[]} */ p) => [p[0].length, p[1].length])));
   const gutter = () => (narrow() ? 96 : Math.max(92, Math.min(220, 24 + 6.6 * longest)));
-  const colours = () => [ink.accent, ink.second];
-  const runs = [a, b];
 
-  /** @param {string} colour @param {string} [kind] */
-  function dot(colour, kind = "") { const i = h("i", { class: kind }); i.style.background = colour; return i; }
-
-  // ---- both losses ----
+  // ---- losses ----
   const losses = runs.map((r) => Float64Array.from(r.json.losses, (v) => real(v)));
   const span = extent(losses);
-  $("strip-section").hidden = !span && !a.alerts.length && !b.alerts.length;
-  const heading = () => $("loss-title").replaceChildren(
-    h("span", {}, dot(colours()[0]), "A"), h("span", {}, dot(colours()[1]), "B"),
-    h("span", {}, "triangles: alerts, of A above, of B below"));
-  const strip = new Chart($("strip"), time, {
-    height: () => 120, gutter, axis: true, top: 8, label: "Loss of both runs over time",
+  const serious = runs.map((r) => r.alerts.filter((/** @type {any} */ q) => q.severity !== "info"));
+  if (!span) $("strip").hidden = true;
+  const strip = counted(new Chart($("strip"), time, {
+    height: () => 120, gutter, axis: true, top: 8, label: "Loss of the runs over time",
     draw: (g, box, x) => {
-      if (span) {
-        const log = span[0] > 0 && span[1] / span[0] > 30, pad = log ? (span[1] / span[0]) ** 0.06 : 0.06 * (span[1] - span[0]);
-        const scale = log ? vertical("log", span[0] / pad, span[1] * pad, box.y, box.h) : vertical("linear", span[0] - pad, span[1] + pad, box.y, box.h);
-        valueAxis(g, box, scale);
-        inside(g, box, () => runs.forEach((r, i) => polyline(g, r.edges, losses[i], x, scale, colours()[i], { joined: true })));
-      }
-      runs.forEach((r, i) => {
-        for (const alert of r.alerts.filter((/** @type {any} */ q) => q.severity !== "info")) {
-          const px = x(alert.step), y = i ? box.y + box.h : box.y, up = i ? -1 : 1;
+      if (!span) return;
+      const log = span[0] > 0 && span[1] / span[0] > 30, pad = log ? (span[1] / span[0]) ** 0.06 : 0.06 * (span[1] - span[0]);
+      const scale = log ? vertical("log", span[0] / pad, span[1] * pad, box.y, box.h) : vertical("linear", span[0] - pad, span[1] + pad, box.y, box.h);
+      valueAxis(g, box, scale);
+      inside(g, box, () => runs.forEach((r, i) => polyline(g, r.edges, losses[i], x, scale, colour(i), { joined: true })));
+      serious.forEach((alerts, i) => {
+        for (const alert of alerts) {
+          const px = x(place(i, alert.step)), y = box.y - 1;
           if (px < box.x || px > box.x + box.w) continue;
-          g.fillStyle = colours()[i];
-          g.beginPath(); g.moveTo(px - 4, y - up * 4); g.lineTo(px + 4, y - up * 4); g.lineTo(px, y + up * 4); g.closePath(); g.fill();
+          g.fillStyle = colour(i);
+          g.beginPath(); g.moveTo(px - 5, y - 5); g.lineTo(px + 5, y - 5); g.lineTo(px, y + 4); g.closePath(); g.fill();
         }
       });
     },
-    tip: (step) => [`Step ${whole(step)}`, ...runs.map((r, i) => ["Loss of " + "AB"[i], fmt(within(r, step) ? losses[i][r.column(step)] : NaN), colours()[i]]),
-      ...runs.flatMap((r, i) => r.alerts.filter((/** @type {any} */ q) => Math.abs(strip.x(q.step) - strip.x(step)) < 6).slice(0, 2).map((/** @type {any} */ q) => `${"AB"[i]}: ${q.message}`))],
-  });
-  /** @param {RunData} r @param {number} step */
-  const within = (r, step) => r.columns > 0 && step >= r.edges[0] && step < r.edges[r.columns];
+    tip: (at) => [moment(at), ...runs.map((r, i) => [names[i], fmt(within(r, at) ? losses[i][r.column(at)] : NaN), colour(i)]),
+      ...serious.flatMap((alerts, i) => alerts.filter((/** @type {any} */ q) => Math.abs(strip.x(place(i, q.step)) - strip.x(at)) < 6).slice(0, 2).map((/** @type {any} */ q) => `${names[i]}: ${q.message}`))],
+  }));
   $("reset").addEventListener("click", () => time.reset());
   time.listeners.push(() => { $("reset").hidden = !time.zoomed; });
-  heading();
-  strip.redraw();
-  whenever(() => { heading(); strip.redraw(); if (!empty) all(); });
-  if (empty) return;
-
-  // ---- differences ----
-  const state = { site: against.json.differences[0][0], difference: "", metric: "", filter: /(?:)/, axis: "" };
-  const ranked = against.json.differences;
-  /** @param {RunData} r @param {number} site of `against` */
-  const twin = (r, site) => {
-    const s = against.sites[site];
-    return r.sites.findIndex((/** @type {any} */ o) => o.name === s.name && o.tensor === s.tensor && o.part === s.part && o.mode === s.mode);
-  };
-  const difference = new HeatMap($("against"), time, against, {
-    gutter, label: "Map of differences over time. Arrow keys move, Enter opens the layer.", open: (site) => open(site), say: (t) => { $("readout").textContent = t; },
-  });
-  const maps = runs.map((r, i) => new HeatMap($(`map-${"ab"[i]}`), time, r, {
-    gutter: () => (narrow() ? 96 : i ? 8 : Math.min(150, gutter())), labels: !i || narrow(), label: `Map of run ${"AB"[i]} over time.`,
-    open: (site) => { const at = against.order.find((/** @type {number} */ s) => twin(r, s) === site); if (at !== undefined) open(at); },
-    say: (t) => { $("readout").textContent = t; },
-  }));
-  const shared = () => a.metrics.filter((/** @type {any} */ m) => b.metric(m.key)
-    && against.order.some((/** @type {number} */ s) => a.row(m.key, twin(a, s)) && b.row(m.key, twin(b, s))));
-  const lead = ranked[0][3];
-  state.difference = against.metric(lead) ? lead : against.metrics[0]?.key ?? "";
-  const offered = shared();
-  state.metric = ["std", "js", "mean_shift"].find((k) => offered.some((/** @type {any} */ m) => m.key === k)) ?? offered[0]?.key ?? "";
-  for (const [id, list, key] of /** @type {[string, any[], "difference" | "metric"][]} */ ([["difference", against.metrics, "difference"], ["metric", offered, "metric"]])) {
-    $(id).replaceChildren(...list.map((m) => h("option", { value: m.key }, m.title)));
-    $(id).value = state[key];
-    $(id).addEventListener("change", () => { state[key] = $(id).value; showMaps(); });
+  function showStrip() {
+    $("loss-title").replaceChildren(...runs.map((_, i) => key(i)), ...(serious.some((q) => q.length) ? [h("span", {}, "triangles: alerts")] : []));
+    strip.redraw();
   }
+
+  // ---- maps ----
+  const say = (/** @type {string} */ text) => { $("readout").textContent = text; };
+  const open = (/** @type {number} */ layer) => choose(layer);
+  const big = new HeatMap($("difference"), time, view().difference, { gutter, label: "Map of differences over time. Arrow keys move, Enter opens the layer.", open, say });
+  const sides = ["a", "b"].map((id, i) => new HeatMap($(`map-${id}`), time, view().sides[i], {
+    gutter: () => (narrow() ? 96 : i ? 8 : Math.min(150, gutter())), labels: !i || narrow(), open, say,
+    label: `Map of ${i ? "the run in question" : "the first run"} over time. Arrow keys move, Enter opens the layer.`,
+  }));
+  for (const map of [big, ...sides]) counted(map.chart);
+
+  function showMaps() {
+    const { difference, sides: tables } = view(), m = measure(), [a, b] = compared();
+    const known = difference.order.filter((/** @type {number} */ s) => difference.row(m.key, s));
+    const layers = known.filter((/** @type {number} */ s) => state.filter.test(difference.sites[s].name) || state.filter.test(tables[0].sites[s].name));
+    $("shown").textContent = layers.length === known.length ? "" : `${layers.length} of ${known.length}`;
+    $("charts-title").textContent = `${names[b]} against ${names[a]}`;
+    $("measure").replaceChildren(...difference.metrics.map((/** @type {any} */ o) => h("option", { value: o.key }, o.title)));
+    $("measure").value = m.key;
+    $("difference-title").textContent = `${m.title}: difference`;
+    $("difference-words").textContent = m.words.replaceAll("B's", "its").replace(/\bB\b/g, names[b]).replace(/\bA\b/g, names[a]);
+    const scale = colourScale(m, [reachOf(difference, m.key, difference.order)]);
+    difference.alerts = [];
+    Object.assign(big, { run: difference, selected: state.layer });
+    big.show(m, layers, scale, false);
+    legend($("difference-legend"), m, scale, big.has);
+    $("both").hidden = !m.size || !tables.every((/** @type {any} */ t) => t.rows.has(m.key));
+    if ($("both").hidden) return;
+    const size = { ...m.size, key: m.key };
+    $("both-title").textContent = `${size.title}, side by side`;
+    // Both plots of one width: only the left one has names.
+    $("pair").style.gridTemplateColumns = narrow() ? "" : `calc((100% - 12px + ${sides[0].o.gutter() - sides[1].o.gutter()}px) / 2) minmax(0, 1fr)`;
+    const common = colourScale(size, tables.map((/** @type {any} */ t) => reachOf(t, m.key, t.order)));
+    sides.forEach((map, i) => {
+      const run = compared()[i];
+      $(`of-${"ab"[i]}`).replaceChildren(key(run));
+      tables[i].alerts = serious[run].map((/** @type {any} */ q) => ({ ...q, step: place(run, q.step), tensor: tables[i].sites[0].tensor }));
+      Object.assign(map, { run: tables[i], selected: state.layer });
+      map.show(size, layers, common, false);
+    });
+    legend($("legend"), size, common, { missing: sides.some((x) => x.has.missing), wild: sides.some((x) => x.has.wild) });
+  }
+  $("measure").addEventListener("change", () => { state.measure = $("measure").value; showMaps(); showLayer(); });
   $("filter").addEventListener("input", () => {
     const input = $("filter");
     try { state.filter = new RegExp(input.value, "i"); input.classList.remove("bad"); } catch { input.classList.add("bad"); return; }
     showMaps();
   });
 
-  function showMaps() {
-    const rows = against.order.filter((/** @type {number} */ s) => state.filter.test(against.sites[s].name));
-    $("shown").textContent = rows.length === against.order.length ? "" : `${rows.length} of ${against.order.length}`;
-    const d = against.metric(state.difference);
-    if (d) {
-      const scale = colourScale(d, [reachOf(against, d.key, against.order)]);
-      difference.selected = state.site;
-      difference.show(d, rows, scale, false);
-      legend($("difference-legend"), d, scale, difference.has);
-      $("difference-words").textContent = d.words;
-    }
-    const m = a.metric(state.metric);
-    $("both").hidden = !m;
-    if (!m) return;
-    // Both plots of one width: only the left one has names.
-    $("pair").style.gridTemplateColumns = narrow() ? "" : `calc((100% - 12px + ${maps[0].o.gutter() - maps[1].o.gutter()}px) / 2) minmax(0, 1fr)`;
-    const scale = colourScale({ ...m, full: Math.max(m.full, b.metric(m.key).full) }, runs.map((r) => reachOf(r, m.key, against.order.map((/** @type {number} */ s) => twin(r, s)))));
-    runs.forEach((r, i) => {
-      maps[i].selected = twin(r, state.site);
-      maps[i].show(m, rows.map((/** @type {number} */ s) => twin(r, s)), scale, false);
-    });
-    legend($("legend"), m, scale, { missing: maps.some((x) => x.has.missing), wild: maps.some((x) => x.has.wild) });
-    $("metric-words").textContent = m.words;
-  }
-
+  // ---- the ranking ----
+  const ranked = () => view().json.differences;
   function showTable() {
-    const keys = against.metrics.map((/** @type {any} */ m) => m.key)
-      .filter((/** @type {string} */ k) => ranked.some((/** @type {any} */ d) => d[4][k])); // what is zero everywhere takes no column
-    const scales = Object.fromEntries(keys.map((/** @type {string} */ k) => [k, colourScale(against.metric(k), [reachOf(against, k, against.order)])]));
-    const heads = [{ head: "Layer" }, { head: "Score", num: true }, { head: "Departs at step", num: true },
-      ...keys.map((/** @type {string} */ k) => ({ head: against.metric(k).title, num: true }))];
-    const lines = ranked.map((/** @type {any} */ d) => {
-      const [site, since, score, , worst] = d;
-      return {
-        cells: [difference.name(site), h("b", {}, fmt(real(score), 3)), since === null ? "–" : whole(since),
-          ...keys.map((/** @type {string} */ k) => {
-            if (worst[k] === undefined) return "–";
-            const v = real(worst[k]), scale = scales[k], swatch = h("i", { class: "swatch" });
-            swatch.style.background = Number.isFinite(v) ? rgb(scale.lut[scale.index(v)]) : ink.wild;
-            return h("span", { title: `limit ${fmt(page.limits[k], 3)}` }, swatch, reading(k, v));
-          })],
-        sort: [site, real(score), since, ...keys.map((/** @type {string} */ k) => (worst[k] === undefined ? null : Math.abs(real(worst[k]))))],
-        open: () => open(site, true),
-      };
-    });
+    const keys = view().difference.metrics.map((/** @type {any} */ m) => m.key);
+    const heads = [{ head: "Layer" }, { head: "Score", num: true }, { head: "From step", num: true },
+      ...keys.map((/** @type {string} */ k) => ({ head: measures.find((/** @type {any} */ m) => m.key === k).title, num: true }))];
+    const lines = ranked().map((/** @type {any} */ [layer, words, score, since, , , scores]) => ({
+      cells: [h("button", { type: "button", class: "link", title: words || null }, big.name(layer)), h("b", {}, fmt(real(score), 3)), since === null ? "–" : whole(since),
+        ...keys.map((/** @type {string} */ k) => (scores[k] === undefined ? "–" : h("span", { class: real(scores[k]) >= 1 ? "over" : "under" }, fmt(real(scores[k]), 2))))],
+      sort: [layer, real(score), since, ...keys.map((/** @type {string} */ k) => (scores[k] === undefined ? null : real(scores[k])))],
+      open: () => choose(layer, true),
+    }));
     sortable($("table"), heads, lines, { column: 1, down: true });
   }
 
   // ---- one layer of both ----
-  /** @type {Chart[]} */ let charts = [];
-  /** @param {number} site @param {boolean} [scroll] */
-  function open(site, scroll = false) {
-    state.site = site;
+  /** @type {any[]} */ let charts = [];
+  /** @param {number} layer @param {boolean} [scroll] */
+  function choose(layer, scroll = false) {
+    state.layer = layer;
     showMaps(); showLayer();
     if (scroll) $("layer").scrollIntoView();
   }
   /** @param {number} by */
   function neighbour(by) {
-    const at = ranked.findIndex((/** @type {any} */ d) => d[0] === state.site);
-    open(ranked[Math.max(0, Math.min(ranked.length - 1, at + by))][0]);
+    const list = ranked(), at = list.findIndex((/** @type {any} */ d) => d[0] === state.layer);
+    choose(list[Math.max(0, Math.min(list.length - 1, at + by))][0]);
   }
   $("previous").addEventListener("click", () => neighbour(-1));
   $("next").addEventListener("click", () => neighbour(1));
 
   /**
-   * @param {string} title @param {any[][]} keys @param {number} height
-   * @param {(g: CanvasRenderingContext2D, box: any, x: (s: number) => number) => void} draw @param {(step: number) => any[]} lines
+   * @param {string} title @param {any[]} keys @param {number} height
+   * @param {(g: any, box: any, x: (s: number) => number) => void} draw @param {(at: number) => any[]} lines
    */
   function track(title, keys, height, draw, lines) {
-    const host = h("div", { class: "track" }, h("h3", {}, title, keys.map(([colour, words]) => h("span", {}, dot(colour), words))));
+    const host = h("div", { class: "track" }, h("h3", {}, title, keys));
     $("tracks").append(host);
-    charts.push(new Chart(host, time, {
+    charts.push(counted(new Chart(host, time, {
       height: () => height, gutter, label: `${title} of both runs over time`, draw,
-      tip: (step) => [`Step ${whole(step)}`, ...lines(step)],
-    }));
+      tip: (at) => [moment(at), ...lines(at)],
+    })));
   }
-  const key = () => [[colours()[0], "A"], [colours()[1], "B"]];
 
   function showLayer() {
     for (const chart of charts) chart.remove();
     charts = [];
     $("tracks").replaceChildren();
-    const s = against.sites[state.site], entry = ranked.find((/** @type {any} */ d) => d[0] === state.site);
-    $("layer-name").textContent = difference.name(state.site);
-    $("layer-words").textContent = [against.layers[s.layer].module, entry[1] === null ? "does not depart" : `departs at step ${whole(entry[1])}`].filter(Boolean).join(" · ");
-    const sites = runs.map((r) => twin(r, state.site)), tracks = runs.map((r, i) => r.tracks(sites[i]));
-    const all = tracks.flatMap((t) => (t ? t.q : [])), range = extent(all);
-    const unit = Math.max(...tracks.map((t) => t?.unit ?? 0)) || 1;
-    const kind = state.axis || (range && Math.max(Math.abs(range[0]), Math.abs(range[1])) > 12 * unit ? "symlog" : "linear");
+    const { json, difference, sides: tables } = view(), pair = json.pairs[state.layer], both = compared();
+    const entry = ranked().find((/** @type {any} */ d) => d[0] === state.layer);
+    $("layer-name").textContent = difference.sites[state.layer].name;
+    $("layer-words").textContent = [difference.layers[state.layer].module, pair[0] !== pair[1] && `${pair[0]} in ${names[0]}`, entry[1] || "does not depart"].filter(Boolean).join(" · ");
+    const keys = () => both.map((run) => key(run));
+    const sites = both.map((run, i) => runs[run].sites.findIndex((/** @type {any} */ s) => s.name === pair[i]));
+    const tracks = both.map((run, i) => (sites[i] < 0 ? null : runs[run].tracks(sites[i])));
+    const range = extent(tracks.flatMap((t) => (t ? t.q : [])));
+    const width = Math.max(...tracks.map((t) => t?.unit ?? 0)) || 1;
+    const kind = state.axis || (range && Math.max(Math.abs(range[0]), Math.abs(range[1])) > 12 * width ? "symlog" : "linear");
     segmented($("axis"), "Axis of values", [["linear", "Linear"], ["symlog", "Logarithmic far out"]], kind, (v) => { state.axis = v; showLayer(); });
-    if (range) track("Percentiles 5, 15, 50, 85, 95", key(), 210, (g, box, x) => {
+    if (range) track("Percentiles 5, 15, 50, 85, 95", keys(), 210, (g, box, x) => {
       const pad = 0.04 * (range[1] - range[0]);
-      const scale = vertical(kind, range[0] - pad, range[1] + pad, box.y, box.h, unit);
+      const scale = vertical(kind, range[0] - pad, range[1] + pad, box.y, box.h, width);
       valueAxis(g, box, scale);
       inside(g, box, () => tracks.forEach((t, i) => {
         if (!t) return;
-        area(g, runs[i].edges, t.q[0], t.q[4], x, scale, colours()[i], 0.14);
-        area(g, runs[i].edges, t.q[1], t.q[3], x, scale, colours()[i], 0.22);
-        for (const k of [0, 1, 3, 4]) polyline(g, runs[i].edges, t.q[k], x, scale, colours()[i], { width: 0.8 });
-        polyline(g, runs[i].edges, t.q[2], x, scale, colours()[i], { width: 2 });
+        const { edges } = runs[both[i]], shade = colour(both[i]);
+        area(g, edges, t.q[0], t.q[4], x, scale, shade, 0.14);
+        area(g, edges, t.q[1], t.q[3], x, scale, shade, 0.22);
+        for (const k of [0, 1, 3, 4]) polyline(g, edges, t.q[k], x, scale, shade, { width: 0.8 });
+        polyline(g, edges, t.q[2], x, scale, shade, { width: 2 });
       }));
-    }, (step) => tracks.flatMap((t, i) => {
-      if (!t || !within(runs[i], step)) return [];
-      const c = runs[i].column(step);
-      return [["AB"[i] + " median", fmt(t.q[2][c], 3), colours()[i]], ["AB"[i] + " 5 … 95 %", `${fmt(t.q[0][c], 3)} … ${fmt(t.q[4][c], 3)}`]];
+    }, (at) => tracks.flatMap((t, i) => {
+      const run = runs[both[i]];
+      if (!t || !within(run, at)) return [];
+      const c = run.column(at);
+      return [[`${names[both[i]]}, median`, fmt(t.q[2][c], 3), colour(both[i])], ["5 … 95 %", `${fmt(t.q[0][c], 3)} … ${fmt(t.q[4][c], 3)}`]];
     }));
-    for (const [name, title] of [["std", "Standard deviation"], ["saturation", "Saturation"], ["dead_fraction", "Dead units"], ["zero_fraction", "Zeros"], ["nonfinite", "Non-finite"]]) {
-      const series = runs.map((r, i) => r.series(name, sites[i]));
-      const share = SHARES.has(name), bounds = extent(series.map((v) => v ?? []));
-      if (!bounds || (share && bounds[1] <= 0)) continue;
-      track(title, key(), 88, (g, box, x) => {
-        let [lo, hi] = bounds;
-        const log = name === "std" && lo > 0 && hi / lo > 30;
-        if (share) { lo = 0; hi = hi > 0.5 ? 1 : Math.max(0.02, hi * 1.15); } else if (!log) { const pad = 0.08 * (hi - lo || hi); lo -= pad; hi += pad; }
-        const scale = vertical(log ? "log" : "linear", lo, hi, box.y, box.h);
-        valueAxis(g, box, scale, share ? percent : undefined);
-        inside(g, box, () => series.forEach((v, i) => v && polyline(g, runs[i].edges, v, x, scale, colours()[i])));
-      }, (step) => series.map((v, i) => ["AB"[i], v && within(runs[i], step) ? reading(name, v[runs[i].column(step)]) : "–", colours()[i]]));
-    }
-    const metric = against.metric(state.difference), row = metric && against.series(metric.key, state.site);
-    if (row) track(`${metric.title}, B against A`, [[ink.critical, "limit"]], 92, (g, box, x) => {
-      const limit = page.limits[metric.key], [lo, hi] = extent([row, [limit, metric.scale === "signed" ? -limit : 0]]) ?? [0, 1], pad = 0.08 * (hi - lo);
+    const chosen = measure();
+    const row = difference.series(chosen.key, state.layer);
+    if (row) track(`${chosen.title}: difference`, [h("span", {}, spot(ink.critical), "limit")], 92, (g, box, x) => {
+      const { limit } = chosen, [lo, hi] = extent([row, [limit, chosen.scale === "signed" ? -limit : 0]]) ?? [0, 1], pad = 0.08 * (hi - lo);
       const scale = vertical("linear", lo - (lo < 0 ? pad : 0), hi + pad, box.y, box.h);
-      valueAxis(g, box, scale, SHARES.has(metric.key) ? percent : undefined);
+      valueAxis(g, box, scale, SHARES.has(chosen.key) ? percent : undefined);
       inside(g, box, () => {
         g.strokeStyle = ink.critical; g.lineWidth = 1; g.setLineDash([5, 4]);
-        for (const v of metric.scale === "signed" ? [limit, -limit] : [limit]) { g.beginPath(); g.moveTo(box.x, scale.at(v)); g.lineTo(box.x + box.w, scale.at(v)); g.stroke(); }
+        for (const v of chosen.scale === "signed" ? [limit, -limit] : [limit]) { g.beginPath(); g.moveTo(box.x, scale.at(v)); g.lineTo(box.x + box.w, scale.at(v)); g.stroke(); }
         g.setLineDash([]);
-        polyline(g, against.edges, row, x, scale, ink.text, { width: 1.5 });
+        polyline(g, difference.edges, row, x, scale, ink.text, { width: 1.5 });
       });
-    }, (step) => [[metric.title, within(against, step) ? reading(metric.key, row[against.column(step)]) : "–"]]);
+    }, (at) => [[chosen.title, within(difference, at) ? reading(chosen.key, row[difference.column(at)]) : "–"]]);
+    for (const m of measures) {
+      if (!m.size) continue;
+      const series = tables.map((/** @type {any} */ t) => t.series(m.key, state.layer));
+      const share = SHARES.has(m.key), bounds = extent(series.map((/** @type {any} */ v) => v ?? []));
+      if (!bounds || (share && bounds[1] <= 0)) continue;
+      track(m.size.title, keys(), 88, (g, box, x) => {
+        let [lo, hi] = bounds;
+        const log = m.size.scale === "log" && lo > 0 && hi / lo > 10;
+        if (share) { lo = 0; hi = hi > 0.5 ? 1 : Math.max(0.02, hi * 1.15); } else if (!log) { const pad = 0.08 * (hi - lo || Math.abs(hi) || 1); lo -= pad; hi += pad; }
+        const scale = vertical(log ? "log" : "linear", lo, hi, box.y, box.h);
+        valueAxis(g, box, scale, share ? percent : undefined);
+        inside(g, box, () => series.forEach((/** @type {any} */ v, /** @type {number} */ i) => v && polyline(g, difference.edges, v, x, scale, colour(both[i]))));
+      }, (at) => series.map((/** @type {any} */ v, /** @type {number} */ i) => [names[both[i]], v && within(difference, at) ? reading(m.key, v[difference.column(at)]) : "–", colour(both[i])]));
+    }
     const bottom = charts[charts.length - 1];
     if (bottom) bottom.o.axis = true;
     else $("tracks").append(h("p", { class: "quiet" }, "No value was seen here."));
     for (const chart of charts) chart.redraw();
   }
 
+  // ---- choices ----
+  function showChoices() {
+    $("choices").hidden = names.length < 3 && page.alignments.length < 2;
+    $("other").hidden = names.length < 3;
+    $("align").hidden = page.alignments.length < 2;
+    segmented($("other"), "Run held against the first", names.slice(1).map((name, i) => [String(i), name]), String(state.other), (v) => { state.other = Number(v); begin(); });
+    /** @type {Record<string, string>} */ const words = { step: "By step", epoch: "By epoch", share: "By share of training" };
+    segmented($("align"), "How moments are matched", page.alignments.map((/** @type {string} */ k) => [k, words[k]]), state.align, (v) => { state.align = v; stretch(); begin(); time.zoom(time.first, time.last); });
+  }
+  /** The largest difference leads. */
+  function begin() {
+    const [layer, , , , , told] = ranked()[0];
+    Object.assign(state, { layer, measure: told });
+    all();
+  }
   document.addEventListener("click", (e) => {
     const link = /** @type {any} */ (e.target).closest?.("a.layer");
     if (!link) return;
     e.preventDefault();
-    const at = against.order.find((/** @type {number} */ s) => against.sites[s].name === link.dataset.layer);
-    if (at !== undefined) open(at, true);
+    const run = Number(link.dataset.run ?? state.other);
+    if (run !== state.other) { state.other = run; begin(); }
+    const at = view().json.pairs.findIndex((/** @type {string[]} */ p) => p[1] === link.dataset.layer);
+    if (at < 0) return;
+    const entry = ranked().find((/** @type {any} */ d) => d[0] === at);
+    if (entry[5]) state.measure = entry[5];
+    choose(at, true);
   });
-  function all() { showTable(); showMaps(); showLayer(); }
-  all();
+  function all() { showChoices(); showStrip(); showTable(); showMaps(); showLayer(); }
+  stretch();
+  begin();
+  whenever(all);
 });

@@ -1,0 +1,142 @@
+"""Alignment: which moment of one run is held against which of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from shiftwatch.run import Run
+
+#: By optimizer step, by epoch, or by the share of the training that is done.
+ALIGNMENTS = ("step", "epoch", "share")
+
+#: Most moments that are compared.
+MOST = 300
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Moments that are held against each other, in order.
+
+    Args:
+        window_a, window_b: int64[K], numbers of the windows.
+        first_b, last_b: int64[K], first and last step of B's window.
+        first_a, last_a: int64[K], those of A's.
+        at: float64[K], where B's window ends on the common axis: steps, epochs, or 0 … 1.
+    """
+
+    window_a: np.ndarray
+    window_b: np.ndarray
+    first_a: np.ndarray
+    last_a: np.ndarray
+    first_b: np.ndarray
+    last_b: np.ndarray
+    at: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Number of moments."""
+        return self.at.size
+
+
+def pair_windows(a: Run, b: Run, by: str = "step", most: int = MOST) -> Aligned:
+    """For each window of B the nearest one of A, by their middles.
+
+    They belong together as far as they are no farther apart than the longer of the two is
+    long, or than windows usually lie apart. Of many an even choice is taken.
+
+    Args:
+        a, b: the runs.
+        by: one of :data:`ALIGNMENTS`.
+        most: how many at most.
+
+    Raises:
+        ValueError: for another alignment, and for ``"epoch"`` where a run does not know its
+            epochs.
+
+    Example:
+        >>> from shiftwatch.history import History, Window
+        >>> from shiftwatch.summaries import Summary
+        >>> def run(steps):
+        ...     history = History()
+        ...     for s in range(0, steps, 10):
+        ...         empty = Summary.empty((0,))
+        ...         history.add_window(Window(s, s + 9, empty, {}, np.zeros(0), 0.0))
+        ...     return history.view()
+        >>> pair_windows(run(40), run(80)).last_b.tolist()
+        [9, 19, 29, 39, 49]
+        >>> pair_windows(run(40), run(80), "share").last_a.tolist()
+        [9, 9, 19, 19, 29, 29, 39, 39]
+    """
+    starts_a, ends_a = ends(a, by)
+    starts_b, ends_b = ends(b, by)
+    if not ends_a.size or not ends_b.size:
+        none = np.zeros(0, np.int64)
+        return Aligned(none, none, none, none, none, none, np.zeros(0))
+    middle_a, middle_b = (starts_a + ends_a) / 2, (starts_b + ends_b) / 2
+    right = np.clip(np.searchsorted(middle_a, middle_b), 0, middle_a.size - 1)
+    left = np.maximum(right - 1, 0)
+    nearer = np.abs(middle_a[left] - middle_b) <= np.abs(middle_a[right] - middle_b)
+    nearest = np.where(nearer, left, right)
+    apart = [np.median(np.diff(m)) for m in (middle_a, middle_b) if m.size > 1]
+    reach = np.maximum((ends_a - starts_a)[nearest], ends_b - starts_b)
+    reach = np.maximum(reach, max(apart, default=0.0))
+    distance = np.abs(middle_a[nearest] - middle_b)
+    window_b = np.flatnonzero(distance <= reach * (1 + 1e-9))
+    if window_b.size > most:
+        window_b = window_b[np.linspace(0, window_b.size - 1, most).round().astype(int)]
+    window_a = nearest[window_b]
+    return Aligned(
+        window_a=window_a,
+        window_b=window_b,
+        first_a=a.first[window_a],
+        last_a=a.steps[window_a],
+        first_b=b.first[window_b],
+        last_b=b.steps[window_b],
+        at=ends_b[window_b],
+    )
+
+
+def ends(run: Run, by: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where each window begins and ends on the common axis: float64[W] each.
+
+    Raises:
+        ValueError: as :func:`pair_windows` says.
+    """
+    starts, stops = run.first.astype(float), run.steps + 1.0
+    if by == "step":
+        return starts, stops
+    if by == "share":
+        whole = stops[-1] if stops.size else 1.0
+        return starts / whole, stops / whole
+    if by == "epoch":
+        begins = epochs(run)
+        if begins.size < 2:
+            raise ValueError(
+                "Alignment by epoch needs runs that noted at least two epochs, with "
+                f'monitor.event("epoch", "1") as each begins; {name_of(run)} noted {begins.size}. '
+                "Align by step or by share of training instead."
+            )
+        return _in_epochs(starts, begins), _in_epochs(stops, begins)
+    raise ValueError(f"align must be one of {', '.join(ALIGNMENTS)}; got {by!r}.")
+
+
+def epochs(run: Run) -> np.ndarray:
+    """Steps at which the run's epochs began, as it noted them: int64[epochs]."""
+    return np.unique(np.array([e.step for e in run.events if e.kind == "epoch"], np.int64))
+
+
+def _in_epochs(steps: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Steps in epochs; before the first and after the last, at their neighbour's length."""
+    inside = np.interp(steps, begins, np.arange(begins.size, dtype=float))
+    before = (steps - begins[0]) / (begins[1] - begins[0])
+    after = begins.size - 1 + (steps - begins[-1]) / (begins[-1] - begins[-2])
+    return np.where(steps < begins[0], before, np.where(steps > begins[-1], after, inside))
+
+
+def name_of(run: Run) -> str:
+    """Name of a run: its own, or its folder's."""
+    return str(run.meta.get("name") or (run.path.name if run.path is not None else "in memory"))
