@@ -58,6 +58,9 @@ class Chunk(Protocol):
     def summary(self, window: int) -> Summary:
         """Summary of the sites which that window knows."""
 
+    def step_losses(self, window: int) -> np.ndarray:
+        """Losses within a window: float64[any]."""
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -101,6 +104,9 @@ class Rows:
 
     def summary(self, window: int) -> Summary:
         return self.rows[window].summary()
+
+    def step_losses(self, window: int) -> np.ndarray:
+        return self.rows[window].losses
 
 
 class Run:
@@ -225,10 +231,30 @@ class Run:
         Raises:
             IndexError: where there is no such window.
         """
+        chunk, number = self._chunk(window)
+        return chunk.summary(number).padded(len(self.sites))
+
+    def step_losses(self, window: int) -> np.ndarray:
+        """Losses within one window, finer than :attr:`losses`.
+
+        Args:
+            window: its number, 0 … W-1; negative from the end.
+
+        Returns:
+            float64[n], NaN where unknown: one per step, or where windows have been merged at
+            most 64, each the mean of equally many consecutive steps; empty without a loss.
+
+        Raises:
+            IndexError: where there is no such window.
+        """
+        chunk, number = self._chunk(window)
+        return chunk.step_losses(number)
+
+    def _chunk(self, window: int) -> tuple[Chunk, int]:
         number = range(len(self))[window]
         for chunk in self._chunks:
             if number < len(chunk.steps):
-                return chunk.summary(number).padded(len(self.sites))
+                return chunk, number
             number -= len(chunk.steps)
         raise AssertionError("unreachable: the chunks hold all windows")
 

@@ -289,17 +289,27 @@ _PIXEL = """([row, share]) => {
 }"""
 
 
+#: Rows of the map: the input, then each block's head and its layers.
+_ROWS = ["<input>"]
+for _b in range(4):
+    _ROWS += [f"block{_b}", *(f"block{_b}.{kind}" for kind in ("conv", "norm", "relu"))]
+
+
+def _at(row: str) -> float:
+    """Height of a row's middle on the map's canvas."""
+    return 14 + (_ROWS.index(row) + 0.5) * 17
+
+
 def _colour(page: Any, layer: str, step: int) -> list[int]:
-    row = [f"block{i // 3}.{('conv', 'norm', 'relu')[i % 3]}" for i in range(12)].index(layer) + 1
     gutter, width = 92, page.evaluate("document.querySelector('#map canvas').clientWidth")
     gutter = max(92, min(220, 24 + 6.6 * len("block0.conv")))
     x = gutter + (width - gutter - 8) * step / 1000
-    return page.evaluate(_PIXEL, [14 + (row + 0.5) * 17, x])[:3]
+    return page.evaluate(_PIXEL, [_at(layer), x])[:3]
 
 
 def test_a_click_on_a_row_opens_its_layer(opened: Any) -> None:
     page = opened(_usual_page())
-    page.locator("#map canvas").click(position={"x": 600, "y": 14 + 1.5 * 17})
+    page.locator("#map canvas").click(position={"x": 600, "y": _at("block0.conv")})
     assert page.text_content("#layer-name") == "block0.conv"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,12 @@ _TRACK_CELLS = 10  # 7 tracks of two bytes, packed
 _HISTOGRAM_SHADES = 48
 _HISTOGRAM_CELLS = 12_000  # histograms on a page
 _MOST_RECORDS = 5_000  # alerts and events on one page
+_NEAR, _MOST_NEAR, _MOST_NEAR_WINDOWS = 100, 20, 2_000  # steps, incidents, windows in full detail
+_RATE = re.compile(r"([\d.e+-]*\d) (?:to|→) ([\d.e+-]*\d)")
+
+
+#: The blobs of a run, by name.
+BLOBS = ("maps", "tracks", "shades")
 
 
 @dataclass
@@ -93,6 +100,8 @@ def payload(
         "time": {"first": at.first.tolist(), "last": at.last.tolist()},
         "slices": {"first": spread.slices.first.tolist(), "last": spread.slices.last.tolist()},
         "losses": _rounded(_losses(run, at)),
+        "near": _near(run),
+        "rates": _rates(run),
         "windows": int(run.steps.size),
         "metrics": [
             {"key": k, "title": e.title, "words": e.words, "scale": e.scale, "full": e.full}
@@ -165,6 +174,33 @@ def _losses(run: Run, at: Columns) -> np.ndarray:
     n = np.add.reduceat(known.astype(float), starts)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.add.reduceat(np.where(known, run.losses, 0.0), starts) / n)
+
+
+def _near(run: Run) -> dict[str, list[Any]]:
+    """Loss of single steps from a little before each incident to a little after."""
+    wanted = np.zeros(run.steps.size, bool)
+    for incident in run.incidents[:_MOST_NEAR]:
+        begin, end = incident.step - _NEAR, incident.detected + _NEAR
+        wanted |= (run.steps >= begin) & (run.first <= end)
+    steps, losses = [np.zeros(0)], [np.zeros(0)]
+    for window in np.flatnonzero(wanted)[:_MOST_NEAR_WINDOWS].tolist():
+        values = run.step_losses(window)
+        span = int(run.steps[window] - run.first[window]) + 1
+        steps.append(run.first[window] + (np.arange(values.size) + 0.5) * span / values.size - 0.5)
+        losses.append(values)
+    place, value = np.concatenate(steps), np.concatenate(losses)
+    known = ~np.isnan(value)
+    return {"steps": _rounded(place[known]), "losses": _rounded(value[known])}
+
+
+def _rates(run: Run) -> list[list[float]]:
+    """[step, learning rate before, learning rate after] of the changes that were noted."""
+    found = []
+    for event in run.events[:_MOST_RECORDS]:
+        told = _RATE.fullmatch(event.detail) if event.kind == "learning_rate" else None
+        if told:
+            found.append([event.step, float(told[1]), float(told[2])])
+    return found
 
 
 def _derived(run: Run, spread: Distributions) -> dict[str, np.ndarray]:

@@ -297,3 +297,6 @@ class Part:
 
     def summary(self, window: int) -> Summary:
         return self.recent.rows(self.segment)[self.keep[window]].row.summary()
+
+    def step_losses(self, window: int) -> np.ndarray:
+        return self.segment.losses[self.keep[window]]
