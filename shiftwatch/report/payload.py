@@ -257,15 +257,13 @@ def _tracks(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
 def _shades(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
     """Per site [offset, first bin, bins, largest share]: square roots of shares in 48 shades."""
     result: list[list[float] | None] = []
-    for site in range(spread.mean.shape[1]):
-        counts = spread.histograms[:, site].astype(float)
-        used = np.flatnonzero(counts.sum(0))
-        if not used.size:
+    for first, counts in spread.histograms:
+        bins = counts.shape[1]
+        if not bins:
             result.append(None)
             continue
-        first, bins = int(used[0]), int(used[-1] - used[0]) + 1
         total = counts.sum(1, keepdims=True)
-        shares = counts[:, first : first + bins] / np.where(total > 0, total, 1)
+        shares = counts / np.where(total > 0, total, 1)
         most = float(shares.max())
         codes = np.rint(np.sqrt(shares / most) * _HISTOGRAM_SHADES).astype(np.uint8)
         result.append([blob.add(codes), first, bins, most])

@@ -70,6 +70,7 @@ function whenever(draw) {
 async function start(main) {
   try {
     await main();
+    performance.mark("drawn");
     document.body.dataset.ready = "1";
   } catch (error) {
     const note = $("failed");
