@@ -23,7 +23,7 @@ from shiftwatch.window import COUNTS, REALS, Row, mean_loss, weighted
 if TYPE_CHECKING:
     import pandas
 
-_KEPT = 8  # metrics kept decoded: a page asks for one metric of many layers in a row
+_KEPT = 128 << 20  # bytes of metrics kept decoded: a page asks for one of many layers in a row
 
 
 class Chunk(Protocol):
@@ -273,7 +273,7 @@ class Run:
         if key not in self._decoded:
             parts = [c.metric(key, len(self.sites)) for c in self.chunks]
             self._decoded[key] = np.concatenate(parts)
-            if len(self._decoded) > _KEPT:
+            while len(self._decoded) > 1 and sum(v.nbytes for v in self._decoded.values()) > _KEPT:
                 self._decoded.popitem(last=False)
         self._decoded.move_to_end(key)
         return self._decoded[key]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shiftwatch.records import Alert
+from shiftwatch.report.wording import number
+
+# Negative numbers and powers of ten, but no part of a name, a range or another number.
+_FIGURE = re.compile(
+    r"(?<![\w.,/-])(?:-\d+(?:\.\d+)?(?:e[+-]?\d+)?|\d+(?:\.\d+)?e[+-]?\d+)(?![\w.]*\w)"
+)
 
 
 @dataclass(frozen=True)
@@ -76,5 +83,10 @@ def _read(alert: Alert) -> tuple[str, str]:
     label, found, words = alert.message.removeprefix(start).partition(kind)
     if not found or not alert.message.startswith(start) or " " in label:
         return alert.tensor, alert.message
-    words = words.removesuffix(f"; began in {alert.origin}")
+    words = _FIGURE.sub(_readable, words.removesuffix(f"; began in {alert.origin}"))
     return label, words[:1].upper() + words[1:]
+
+
+def _readable(figure: re.Match[str]) -> str:
+    """A figure in the words of a log, as people write it: ``×1.33e+03`` is ×1,330."""
+    return number(float(figure[0]), 3)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from shiftwatch.history import Run
 
 #: Most columns of time and slices of histograms on a page.
-MOST_COLUMNS, MOST_SLICES = 600, 96
+MOST_COLUMNS, LEAST_SLICES, MOST_SLICES = 600, 16, 96
 # Cells of maps and tracks together; about a byte each in the file.
 _BUDGET = 4_500_000
 _TRACK_CELLS = 10  # 7 tracks of two bytes, packed
@@ -71,21 +71,23 @@ def payload(
     """
     wanted = [k for k in glossary.ORDER if k in run.metrics]
     wanted += [k for k in run.metrics if k not in glossary.ORDER]
-    series = {key: run.metric(key) for key in wanted}
-    rows = sum(int((~np.isnan(v)).any(0).sum()) for v in series.values() if v.size)
-    cells = rows + (_TRACK_CELLS + 4) * len(run.sites)
+    cells = _rows(run, wanted) + (_TRACK_CELLS + 4) * len(run.sites)
     limit = int(np.clip(budget // max(cells, 1), 60, MOST_COLUMNS))
     at = columns(run.first, run.steps, limit) if at is None else at
-    slices = int(np.clip(_HISTOGRAM_CELLS // max(len(run.sites), 1), 40, MOST_SLICES))
+    slices = int(np.clip(_HISTOGRAM_CELLS // max(len(run.sites), 1), LEAST_SLICES, MOST_SLICES))
     spread = distributions(run, at, slices)
 
     maps: dict[str, np.ndarray] = {}
-    for key, values in series.items():
-        log = glossary.entry(key, values).scale == "log"
-        maps[key] = _pooled(values, at, log)
+    table: dict[str, list[Any]] = {}
+    for key in wanted:  # one at a time: all together are as large as the run
+        values = run.metric(key)
+        entry = glossary.entry(key, values)
+        maps[key] = _pooled(values, at, entry.scale == "log")
+        table[key] = _extremes(values, entry, run.steps)
     for key, derived in _derived(run, spread).items():
         if key not in maps or np.isnan(maps[key]).all():
-            maps[key] = series[key] = derived
+            maps[key] = derived
+            table[key] = _extremes(derived, glossary.entry(key, derived), at.last)
     keys = sorted(maps, key=lambda k: glossary.ORDER.index(k) if k in glossary.ORDER else 99)
     keys = [k for k in keys if not np.isnan(maps[k]).all()]
 
@@ -111,14 +113,7 @@ def payload(
         "tracks": _tracks(spread, packed.tracks),
         "shades": _shades(spread, packed.shades),
         "reference": _reference(run, at, spread),
-        "table": {
-            k: _extremes(
-                series[k],
-                entries[k],
-                run.steps if series[k].shape[0] == run.steps.size else at.last,
-            )
-            for k in keys
-        },
+        "table": {k: table[k] for k in keys},
         "alerts": [to_plain(a) for a in run.alerts[:_MOST_RECORDS]],
         "incidents": [to_plain(i) for i in run.incidents[:_MOST_RECORDS]],
         "events": [to_plain(e) for e in run.events[:_MOST_RECORDS]],
@@ -174,6 +169,16 @@ def _losses(run: Run, at: Columns) -> np.ndarray:
     n = np.add.reduceat(known.astype(float), starts)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.add.reduceat(np.where(known, run.losses, 0.0), starts) / n)
+
+
+def _rows(run: Run, keys: list[str]) -> int:
+    """About how many rows the maps have: told by the first, the middle and the last windows."""
+    chunks = {id(c): c for c in run.chunks[:: max(1, len(run.chunks) // 2)]}
+    sites = len(run.sites)
+    known = np.zeros((len(keys), sites), bool)
+    for chunk in chunks.values():
+        known |= [(~np.isnan(chunk.metric(key, sites))).any(0) for key in keys]
+    return int(known.sum())
 
 
 def _near(run: Run) -> dict[str, list[Any]]:

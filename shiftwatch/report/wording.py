@@ -226,7 +226,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Steps", f"{int(run.first[0]):,}–{last:,}" if last is not None else ""),
         ("Layers", f"{layers_of(run):,}"),
         ("Windows", f"{run.steps.size:,}"),
-        ("Cost", f"{percent(overhead)} of a step" if math.isfinite(overhead) else ""),
+        ("Cost", f"{percent(overhead)} of step time" if math.isfinite(overhead) else ""),
         ("Watched", watched(run.meta)),
         ("Loss", loss_range(run.losses)),
         ("Attempt", attempt),

@@ -52,10 +52,16 @@ class Plot {
     /** @type {any} */ this.o = o;
     this.canvas = h("canvas", { role: "img", "aria-label": o.label });
     this.node = h("div", { class: "chart" }, this.canvas);
+    this.width = 0; this.near = false;
     host.append(this.node);
     o.tools?.append(toolsOf(this));
   }
-  get width() { return this.node.clientWidth; }
+  /** Where it stands. */
+  measure() {
+    const { top, bottom } = this.node.getBoundingClientRect();
+    this.width = this.node.clientWidth;
+    this.near = bottom > -NEAR && top < innerHeight + NEAR;
+  }
   get height() { const { y, h } = this.box; return y + h + (this.o.axis ? 24 : 6); }
   get box() {
     const gutter = this.o.gutter(), top = this.o.top ?? 6;
@@ -65,18 +71,44 @@ class Plot {
   x(v) { return v; }
   /** Everything, on any pen. @param {any} g */
   paint(g) { this.o.draw(g, this.box, (/** @type {number} */ v) => this.x(v)); }
+  /** Draw with the next frame, once however often it is asked for. */
   redraw() {
-    const { width } = this;
-    if (!width) return;
-    const { height, canvas } = this, dpr = Math.min(3, devicePixelRatio || 1);
-    canvas.width = Math.round(width * dpr); canvas.height = Math.round(height * dpr);
-    canvas.style.width = `${width}px`; canvas.style.height = `${height}px`;
-    const g = canvas.getContext("2d");
-    g.scale(dpr, dpr);
+    if (printing()) { this.measure(); this.draw(); return; }
+    if (!dirty.size) requestAnimationFrame(flush);
+    dirty.add(this);
+  }
+  draw() {
+    waiting.delete(this);
+    if (!this.width) return;
+    const { width, height, canvas } = this, dpr = Math.min(3, devicePixelRatio || 1);
+    const w = Math.round(width * dpr), t = Math.round(height * dpr), g = canvas.getContext("2d");
+    if (canvas.width !== w || canvas.height !== t) {
+      canvas.width = w; canvas.height = t;
+      canvas.style.width = `${width}px`; canvas.style.height = `${height}px`;
+    } else { g.setTransform(1, 0, 0, 1, 0, 0); g.clearRect(0, 0, w, t); }
+    g.setTransform(dpr, 0, 0, dpr, 0, 0);
     g.font = `11px ${FONT}`; g.textBaseline = "middle";
     this.paint(g);
   }
-  remove() { this.node.remove(); }
+  remove() { waiting.delete(this); this.node.remove(); }
+}
+
+const NEAR = 200; // pixels out of sight that are drawn at once
+const printing = () => document.documentElement.dataset.theme === "light";
+/** @type {Set<Plot>} */ const dirty = new Set(), waiting = new Set();
+
+/** Draw what is in sight; all is read before anything is written, so that there is one layout. */
+function flush() {
+  const plots = [...dirty];
+  dirty.clear();
+  for (const plot of plots) plot.measure();
+  for (const plot of plots) if (plot.near || !plot.canvas.style.height) plot.draw(); else waiting.add(plot);
+  setTimeout(catchUp);
+}
+/** The rest, one at a time, when the page has shown what matters. */
+function catchUp() {
+  const [plot] = waiting;
+  if (plot) { plot.draw(); setTimeout(catchUp); } else document.body.dataset.ready ??= "1";
 }
 
 /** A plot over the common time axis. */

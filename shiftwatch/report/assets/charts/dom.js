@@ -70,8 +70,8 @@ function whenever(draw) {
 async function start(main) {
   try {
     await main();
+    flush(); // which says that the page is ready once all is drawn
     performance.mark("drawn");
-    document.body.dataset.ready = "1";
   } catch (error) {
     const note = $("failed");
     note.hidden = false;

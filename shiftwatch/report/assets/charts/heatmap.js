@@ -69,6 +69,9 @@ class HeatMap {
     this.full = Math.max(1, y || height);
     Object.assign(this, { metric, scale, held });
     /** @type {Map<number, Int16Array | null>} */ this.cache = new Map();
+    /** @type {any} */ this.picture = null;
+    this.chart.measure();
+    if (this.rows.length && metric) this.pictured(this.chart.box);
     this.chart.redraw();
   }
   /** Places of a site's values on the colour scale, column by column: −1 without a value, −2 not finite. @param {number} site */
@@ -77,8 +80,11 @@ class HeatMap {
     if (found === undefined) {
       const row = this.run.row(this.metric.key, site);
       if (row) {
-        const table = Int16Array.from(levels(row), (v) => (Number.isNaN(v) ? -1 : Number.isFinite(v) ? this.scale.index(v) : -2));
-        found = Int16Array.from(row.codes, (/** @type {number} */ c) => table[c]);
+        const values = levels(row), { codes } = row, table = new Int16Array(256);
+        for (let c = 0; c < 253; c++) table[c] = this.scale.index(values[c]);
+        table[253] = table[254] = -2; table[255] = -1;
+        found = new Int16Array(codes.length);
+        for (let i = 0; i < codes.length; i++) found[i] = table[codes[i]];
         if (this.held) for (let i = 1; i < found.length; i++) if (found[i] === -1) found[i] = found[i - 1];
       } else found = null;
       this.cache?.set(site, found);
@@ -100,15 +106,12 @@ class HeatMap {
     }
     return best;
   }
-  /** @param {any} g @param {any} box @param {(s: number) => number} x */
-  draw(g, box, x) {
+  /** The rows as pixels, made anew where the steps in view or the width have changed. @param {any} box */
+  pictured(box) {
     const { run, rows, scale, chart: { time } } = this;
+    const W = Math.max(1, Math.round(box.w * Math.min(2, devicePixelRatio || 1))), key = `${time.lo} ${time.hi} ${W}`;
+    if (this.picture?.key === key) return this.picture.canvas;
     this.has = { missing: false, wild: false };
-    if (!rows.length || !this.metric) {
-      g.fillStyle = ink.quiet; g.textAlign = "left"; g.fillText("Nothing to show here.", box.x, box.y + 10);
-      return;
-    }
-    const dpr = Math.min(2, devicePixelRatio || 1), W = Math.max(1, Math.round(box.w * dpr));
     const from = new Int32Array(W), to = new Int32Array(W);
     const ends = run.columns ? run.edges[run.columns] : 0, begins = run.columns ? run.edges[0] : 0;
     for (let p = 0; p < W; p++) {
@@ -133,7 +136,17 @@ class HeatMap {
         last = p;
       }
     });
-    const off = canvasOf(image);
+    this.picture = { key, canvas: canvasOf(image) };
+    return this.picture.canvas;
+  }
+  /** @param {any} g @param {any} box @param {(s: number) => number} x */
+  draw(g, box, x) {
+    const { run, rows } = this;
+    if (!rows.length || !this.metric) {
+      g.fillStyle = ink.quiet; g.textAlign = "left"; g.fillText("Nothing to show here.", box.x, box.y + 10);
+      return;
+    }
+    const off = this.pictured(box), W = off.width;
     g.imageSmoothingEnabled = false;
     for (let r = 0; r < rows.length;) { // rows of one height in one go
       let end = r + 1;

@@ -63,6 +63,7 @@ class RunData {
         rows.set(site, { codes: blobs.maps.subarray(offset, offset + this.columns), low, high, unit: map.unit });
       this.rows.set(key, rows);
     }
+    /** @type {Map<string, {top: number, bottom: number}>} */ this.reach = new Map(); // see reachOf
     this.metrics = json.metrics;
     this.alerts = json.alerts;
   }
@@ -119,9 +120,10 @@ function below(edges, value) {
 
 /** What each code of a packed row stands for. @param {any} row @returns {Float64Array} */
 function levels(row) {
+  if (row.levels) return row.levels;
   const table = new Float64Array(256);
   for (let c = 0; c <= 252; c++) table[c] = row.unit * Math.sinh(row.low + ((row.high - row.low) * c) / 252);
   if (row.low < 0) table[126] = 0;
   table[253] = -Infinity; table[254] = Infinity; table[255] = NaN;
-  return table;
+  return (row.levels = table);
 }

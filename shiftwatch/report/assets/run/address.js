@@ -52,16 +52,16 @@ function goTo(view, hash) {
 
 /** Keep the address in step with the view, and the view with the address. @param {View} view */
 function keepAddress(view) {
-  let going = false;
-  const note = () => {
-    if (going || view.empty) return;
+  let due = 0;
+  const write = () => {
+    if (view.empty) return;
     try { history.replaceState(null, "", addressOf(view)); } catch { /* a page inside a page has no address of its own */ }
   };
+  const note = () => { clearTimeout(due); due = setTimeout(write, 150); }; // Safari allows 100 in 30 s
   /** @param {string} hash @param {boolean} scroll */
   const go = (hash, scroll) => {
-    going = true;
     const there = goTo(view, hash);
-    going = false;
+    clearTimeout(due);
     if (there && scroll) $("layer").scrollIntoView();
     return there;
   };
@@ -77,7 +77,6 @@ function keepAddress(view) {
   view.on("site", note);
   view.on("map", note);
   view.time.pinners.push(note);
-  let due = 0;
-  view.time.listeners.push(() => { clearTimeout(due); due = setTimeout(note, 150); }); // Safari allows 100 in 30 s
+  view.time.listeners.push(note);
   return there;
 }

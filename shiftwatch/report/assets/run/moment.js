@@ -18,10 +18,10 @@ function momentOf(view) {
       const top = Math.max(...now, ...then) || 1, plotted = box.h - 18;
       g.strokeStyle = ink.line; g.fillStyle = ink.quiet; g.textAlign = "center"; g.lineWidth = 1;
       let free = -Infinity;
-      for (const v of [...scale.ticks].sort((a, b) => across(a) - across(b))) {
+      for (const v of kind.name === "linear" ? niceTicks(lo, hi, box.w / 90) : [...scale.ticks].sort((a, b) => across(a) - across(b))) {
         const px = Math.round(across(v)) + 0.5, half = g.measureText(three(v)).width / 2;
         if (px - half < free) continue;
-        free = px + half + 8;
+        free = px + half + 12;
         g.beginPath(); g.moveTo(px, box.y); g.lineTo(px, box.y + plotted + 4); g.stroke();
         g.fillText(three(v), px, box.y + plotted + 12);
       }
@@ -96,5 +96,6 @@ function heights(run, site, slice, scale, width) {
   for (let p = 0; p < n; p++) sum[p + 1] = sum[p] + out[p];
   /** @param {number} q */
   const mass = (q) => sum[Math.max(0, Math.min(n, Math.round(q)))];
-  return out.map((_, p) => (mass(p + 0.5 + widths[p]) - mass(p + 0.5 - widths[p])) / (2 * widths[p]));
+  // Bins about zero are narrower than what a sample can tell.
+  return out.map((_, p) => { const w = Math.max(widths[p], 0.012 * n); return (mass(p + 0.5 + w) - mass(p + 0.5 - w)) / (2 * w); });
 }

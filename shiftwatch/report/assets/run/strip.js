@@ -17,14 +17,17 @@ function stripOf(view) {
     draw: (/** @type {any} */ g, /** @type {any} */ box, /** @type {any} */ x) => {
       const { run } = view, plot = { ...box, h: box.h - (hasLoss && events().length ? 12 : 0) };
       if (hasLoss) {
-        const [from, to] = run.between(time);
-        const [lo, hi] = extent([losses], from, to + 1) ?? extent([losses]) ?? [0, 1];
+        const [from, to] = run.between(time), seen = losses.slice(from, to + 1), single = stepLosses(run, time, x);
+        const [lo, hi] = extent([seen, single.map(([, v]) => v)]) ?? extent([losses]) ?? [0, 1];
         const log = lo > 0 && hi / lo > 30;
         const pad = log ? (hi / lo) ** 0.06 : 0.06 * (hi - lo);
         const scale = log ? vertical("log", lo / pad, hi * pad, plot.y, plot.h) : vertical("linear", lo - pad, hi + pad, plot.y, plot.h);
         valueAxis(g, plot, scale);
         inside(g, plot, () => {
-          perStep(g, run, time, x, scale);
+          g.fillStyle = ink.quiet;
+          g.beginPath();
+          for (const [step, v] of single) { const px = x(step + 0.5), py = scale.clamp(v); g.moveTo(px + 1.8, py); g.arc(px, py, 1.8, 0, 7); }
+          g.fill();
           polyline(g, run.edges, losses, x, scale, ink.text, { width: 1.5, joined: true });
           g.fillStyle = ink.wild;
           losses.forEach((v, i) => { if (v === Infinity || v === -Infinity) g.fillRect(x(run.edges[i]), plot.y, 3, plot.h); });
@@ -99,19 +102,12 @@ function stripOf(view) {
   return show;
 }
 
-/** The loss of single steps around incidents, where there is room for them. @param {any} g @param {RunData} run @param {Time} time @param {(s: number) => number} x @param {any} scale */
-function perStep(g, run, time, x, scale) {
-  const steps = run.json.near.steps, losses = run.json.near.losses;
-  if (!steps.length || x(time.lo + 1) - x(time.lo) < 1.2) return;
-  g.fillStyle = ink.quiet;
-  g.beginPath();
-  for (let i = 0; i < steps.length; i++) {
-    const v = real(losses[i]);
-    if (steps[i] < time.lo || steps[i] >= time.hi || !Number.isFinite(v)) continue;
-    const px = x(steps[i] + 0.5), py = scale.clamp(v);
-    g.moveTo(px + 1.8, py); g.arc(px, py, 1.8, 0, 7);
-  }
-  g.fill();
+/** Losses of single steps around incidents, where there is room for them. @param {RunData} run @param {Time} time @param {(s: number) => number} x @returns {[number, number][]} */
+function stepLosses(run, time, x) {
+  if (x(time.lo + 1) - x(time.lo) < 1.5) return [];
+  const { steps, losses } = run.json.near;
+  return steps.map((/** @type {number} */ s, /** @type {number} */ i) => [s, real(losses[i])])
+    .filter((/** @type {[number, number]} */ [s, v]) => s >= time.lo && s < time.hi && Number.isFinite(v));
 }
 
 /** @param {string} words */
