@@ -238,7 +238,8 @@ def section(name: str, title: str, words: str, body: str) -> str:
     if not body:
         return ""
     lead = f'<p class="lead">{words}</p>' if words else ""
-    return f'<section id="{name}"><h2>{title}</h2>{lead}<div class="scroll">{body}</div></section>'
+    scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{title}">{body}</div>'
+    return f'<section id="{name}"><h2>{title}</h2>{lead}{scroll}</section>'
 
 
 def rows(heads: tuple[str, ...], body: str) -> str:

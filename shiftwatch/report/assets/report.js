@@ -10,7 +10,7 @@ await start(async () => {
     for (const id of ["charts", "all"]) $(id).hidden = view.empty;
     if (view.empty) { $("layer").hidden = true; return; }
     for (const show of parts) show();
-    setTimeout(overview); // it stands below all that is seen at first
+    if (printing()) overview(); else setTimeout(overview); // it stands below all that is seen at first
   };
   $("markdown").addEventListener("click", () => copyText(view.markdown, $("markdown")));
   view.on("run", all);

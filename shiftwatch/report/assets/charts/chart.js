@@ -62,7 +62,7 @@ class Plot {
     this.width = this.node.clientWidth;
     this.near = bottom > -NEAR && top < innerHeight + NEAR;
   }
-  get height() { const { y, h } = this.box; return y + h + (this.o.axis ? 24 : 6); }
+  get height() { return (this.o.top ?? 6) + this.o.height() + (this.o.axis ? 24 : 6); }
   get box() {
     const gutter = this.o.gutter(), top = this.o.top ?? 6;
     return { x: gutter, y: top, w: Math.max(20, this.width - gutter - (this.o.right ?? 8)), h: this.o.height() };
@@ -74,6 +74,7 @@ class Plot {
   /** Draw with the next frame, once however often it is asked for. */
   redraw() {
     if (printing()) { this.measure(); this.draw(); return; }
+    this.canvas.style.height = `${this.height}px`; // what is below stays where it will be
     if (!dirty.size) requestAnimationFrame(flush);
     dirty.add(this);
   }
@@ -90,7 +91,7 @@ class Plot {
     g.font = `11px ${FONT}`; g.textBaseline = "middle";
     this.paint(g);
   }
-  remove() { waiting.delete(this); this.node.remove(); }
+  remove() { dirty.delete(this); waiting.delete(this); this.node.remove(); }
 }
 
 const NEAR = 200; // pixels out of sight that are drawn at once
@@ -102,7 +103,7 @@ function flush() {
   const plots = [...dirty];
   dirty.clear();
   for (const plot of plots) plot.measure();
-  for (const plot of plots) if (plot.near || !plot.canvas.style.height) plot.draw(); else waiting.add(plot);
+  for (const plot of plots) if (plot.near) plot.draw(); else waiting.add(plot);
   setTimeout(catchUp);
 }
 /** The rest, one at a time, when the page has shown what matters. */
@@ -117,10 +118,10 @@ class Chart extends Plot {
    * @param {any} host @param {Time} time
    * @param {any} o as of Plot, and
    *   `tip?: (step: number, y: number) => any[] | null`, `click?: (step: number, y: number) => void` (else the step is chosen),
-   *   `key?: (e: KeyboardEvent) => boolean` for a chart that the keyboard reaches
+   *   `key?: (e: KeyboardEvent) => boolean` for a chart that the keyboard reaches, `unit?: () => string` of the time axis, else "step"
    */
   constructor(host, time, o) {
-    super(host, { title: o.label, ...o });
+    super(host, "title" in o ? o : { title: o.label, ...o });
     this.time = time;
     this.line = h("div", { class: "cross", hidden: true });
     this.brush = h("div", { class: "brush", hidden: true });
@@ -147,7 +148,7 @@ class Chart extends Plot {
       from = null; this.brush.hidden = true;
       if (begun === null) return;
       if (Math.abs(px - begun) > 6) time.zoom(this.step(begun), this.step(px));
-      else if (px >= this.box.x) { before = time.pinned; (o.click ?? time.pin.bind(time))(Math.floor(this.step(px)), py); }
+      else if (px >= this.box.x && (o.click || time.pinners.length)) { before = time.pinned; (o.click ?? time.pin.bind(time))(Math.floor(this.step(px)), py); }
     });
     const leave = () => { from = null; this.brush.hidden = true; tip(null); time.hover(null); };
     canvas.addEventListener("pointerleave", leave);
@@ -189,7 +190,7 @@ class Chart extends Plot {
     /** @param {number} s */
     const x = (s) => box.x + ((s - lo) / (hi - lo)) * box.w; // the box is asked for once
     o.draw(g, box, x);
-    if (o.axis) stepAxis(g, box, time, x);
+    if (o.axis) stepAxis(g, box, time, x, o.unit?.() ?? "step");
     if (time.pinned !== null && time.pinned >= lo && time.pinned < hi) pinMark(g, box, x(time.pinned + 0.5));
   }
 }

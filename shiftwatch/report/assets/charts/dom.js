@@ -21,7 +21,8 @@ function h(tag, props = {}, ...children) {
   return node;
 }
 
-const narrow = () => document.documentElement.clientWidth < 640;
+const phone = matchMedia("(max-width: 639.98px)");
+const narrow = () => phone.matches;
 
 /** A spot of colour beside words. @param {string} colour @param {string} [shape] */
 function dot(colour, shape = "dot") {

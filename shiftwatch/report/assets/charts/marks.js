@@ -16,8 +16,8 @@ function inside(g, box, body) {
   g.save(); g.beginPath(); g.rect(box.x, box.y, box.w, box.h); g.clip(); body(); g.restore();
 }
 
-/** @param {CanvasRenderingContext2D} g @param {any} box @param {Time} time @param {(s: number) => number} x */
-function stepAxis(g, box, time, x) {
+/** @param {CanvasRenderingContext2D} g @param {any} box @param {Time} time @param {(s: number) => number} x @param {string} unit */
+function stepAxis(g, box, time, x, unit) {
   g.save();
   g.fillStyle = ink.quiet; g.strokeStyle = ink.line; g.lineWidth = 1; g.textBaseline = "top";
   const y = box.y + box.h;
@@ -32,7 +32,7 @@ function stepAxis(g, box, time, x) {
     g.textAlign = "center"; g.fillText(label, centre, y + 8);
   }
   g.textAlign = "right"; g.fillStyle = ink.faint;
-  if (box.x > 40) g.fillText("step", box.x - 10, y + 8);
+  if (box.x > 40) g.fillText(unit, box.x - 10, y + 8);
   g.restore();
 }
 

@@ -10,7 +10,7 @@ function toolsOf(plot) {
   /** @param {string} words @param {() => void} act */
   const item = (words, act) => h("button", { type: "button", onclick: () => { menu.open = false; menu.firstChild.focus(); act(); } }, words);
   const menu = h("details", { class: "tools" },
-    h("summary", { "aria-label": `Export: ${plot.o.title}`, title: "Export" }, "⋯"),
+    h("summary", { "aria-label": `Take away: ${plot.o.label}`, title: "Export" }, "⋯"),
     h("div", { class: "menu" },
       item("Save PNG", () => savePng(plot)),
       item("Save SVG", () => save(`${fileName(plot)}.svg`, new Blob([svgOf(plot)], { type: "image/svg+xml" }))),
