@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import html
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -421,9 +420,9 @@ class Run:
         return "\n".join(self._lines())
 
     def _repr_html_(self) -> str:
-        title, *rest = (html.escape(line) for line in self._lines())
-        items = "".join(f"<li>{line.strip()}</li>" for line in rest)
-        return f"<div><b>{title}</b><ul>{items}</ul></div>"
+        from shiftwatch.notebook import run_card
+
+        return run_card(self)
 
     @cached_property
     def _columns(self) -> dict[Site, int]:

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-_MAGIC = b"\xf5SWF"  # no UTF-8 text holds its first byte
-_HEAD = struct.Struct("<4sIQI")  # magic, length of the header, of the body, checksum
+MAGIC = b"\xf5SWF"  # no UTF-8 text holds its first byte
+HEAD = struct.Struct("<4sIQI")  # magic, length of the header, of the body, checksum
 _TYPES = {"|u1", "|b1", "<u2", "<u4", "<i8", "<f4", "<f8"}
 
 
@@ -86,8 +86,8 @@ def encode(
             body.append(raw)
     text = json.dumps({**header, "arrays": table}).encode()
     lengths = len(text), sum(map(len, body))
-    check = crc(struct.pack("<IQ", *lengths) + text)
-    return b"".join([_HEAD.pack(_MAGIC, *lengths, check), text, *body])
+    check = crc(packed_lengths(*lengths) + text)
+    return b"".join([HEAD.pack(MAGIC, *lengths, check), text, *body])
 
 
 @dataclass(frozen=True)
@@ -128,18 +128,18 @@ def decode(data: Bytes, start: int = 0) -> tuple[Frame, int]:
         EOFError: where the data end before the frame does.
         ValueError: where no frame begins here, or its header is damaged.
     """
-    if len(data) - start < _HEAD.size:
+    if len(data) - start < HEAD.size:
         raise EOFError("the head of a frame is cut short")
-    magic, text_length, body_length, check = _HEAD.unpack(data[start : start + _HEAD.size])
-    if magic != _MAGIC:
+    magic, text_length, body_length, check = HEAD.unpack(data[start : start + HEAD.size])
+    if magic != MAGIC:
         raise ValueError("no frame begins here")
-    text_at = start + _HEAD.size
+    text_at = start + HEAD.size
     body_at = text_at + text_length
     end = body_at + body_length
     text = bytes(data[text_at:body_at])
     if len(text) < text_length:
         raise EOFError("the header of a frame is cut short")
-    if crc(struct.pack("<IQ", text_length, body_length) + text) != check:
+    if crc(packed_lengths(text_length, body_length) + text) != check:
         raise ValueError("the header of a frame is damaged")
     if end > len(data):
         raise EOFError("a frame is cut short")
@@ -166,7 +166,7 @@ def scan(data: bytes) -> Iterator[tuple[int, int, Frame | None]]:
         try:
             frame, end = decode(view, at)
         except (EOFError, ValueError):
-            following = data.find(_MAGIC, at + 1)
+            following = data.find(MAGIC, at + 1)
             at = following if following >= 0 else len(data)
             continue
         if start < at:
@@ -191,6 +191,11 @@ def unsqueeze(raw: bytes | memoryview, kind: str, shape: tuple[int, ...]) -> np.
     planes = np.frombuffer(zlib.decompress(raw), np.uint8).reshape(np.dtype(kind).itemsize, -1)
     array = np.ascontiguousarray(planes.T).reshape(-1).view(kind).reshape(shape)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def packed_lengths(text_length: int, body_length: int) -> bytes:
+    """What a frame's checksum covers before the text of its header."""
+    return struct.pack("<IQ", text_length, body_length)
 
 
 def crc(data: bytes | memoryview) -> int:
