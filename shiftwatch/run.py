@@ -340,9 +340,20 @@ class Run:
             float64[W, k], each wrong by at most ``histogram.RELATIVE_ERROR`` of its size;
             NaN where a window has no value of the site. A scalar ``q`` gives float64[W].
         """
+        return self.histogram(site).quantile(np.asarray(q, float))
+
+    def histogram(self, site: int | Site) -> Histogram:
+        """Histograms of one site, all over the same bins.
+
+        Args:
+            site: a column, or one of :attr:`sites`.
+
+        Returns:
+            Histogram of shape ``(W,)``; without counts where a window has no value of the site.
+        """
         column = self.column(site) if isinstance(site, Site) else range(len(self.sites))[site]
         counts = [np.zeros((0, BINS), np.int64), *(c.histogram(column) for c in self.chunks)]
-        return Histogram(np.concatenate(counts)).quantile(np.asarray(q, float))
+        return Histogram(np.concatenate(counts))
 
     def column(self, site: Site) -> int:
         """Column of a site.

@@ -20,8 +20,8 @@ from shiftwatch.live.state import State, state
 from shiftwatch.report import wording
 from shiftwatch.run import Run
 
-#: Points of a loss curve in the list, and incidents named there.
-POINTS, INCIDENTS = 72, 3
+#: Points of a loss curve in the list, incidents marked in it, and those named beside it.
+POINTS, MARKS, INCIDENTS = 72, 20, 3
 
 _REST = 1.0  # seconds between two looks at the folder, however many ask
 
@@ -177,9 +177,7 @@ def _described(run: Run) -> dict[str, Any]:
         "attempts": len(run.attempts),
         "loss": wording.number(float(known[-1]), 3) if known.size else "",
         "curve": loss_curve(run, POINTS).round(4).tolist(),
-        "marks": place(run, np.array([i.step for i in raised[:20]])).round(4).tolist()
-        if raised
-        else [],
+        "marks": _marks(run, [i.step for i in raised[:MARKS]]),
         "incidents": [
             {
                 "severity": i.severity,
@@ -192,6 +190,10 @@ def _described(run: Run) -> dict[str, Any]:
         ],
         "number": len(raised),
     }
+
+
+def _marks(run: Run, steps: list[int]) -> list[float]:
+    return place(run, np.array(steps, float)).round(4).tolist() if len(run) else []
 
 
 def _seconds(moment: Any) -> float:
