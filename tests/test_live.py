@@ -152,19 +152,20 @@ def test_a_training_is_seen_to_write_die_go_on_and_end(tmp_path: Path) -> None:
         assert client.get("/run/run/")[0] == client.get("/run/run/update")[0] == 404
 
 
-def test_a_run_that_has_not_begun_waits_and_then_opens(tmp_path: Path) -> None:
-    with served(tmp_path) as client, Training(tmp_path / "run") as training:
-        until(lambda: "run" in client.runs())
-        assert client.runs()["run"]["steps" if "steps" in client.runs()["run"] else "state"] in (
-            0,
-            "empty",
-        )
+def test_a_folder_without_an_attempt_waits_and_then_opens(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with served(run) as client:
+        assert client.runs() == {}
+        (run / "lock").write_text("{}")
+        until(lambda: client.runs().get("run", {}).get("state") == "empty")
         status, _, body = client.get("/run/run/")
         assert status == 200 and b"Nothing recorded yet" in body
         assert client.get("/run/run/update")[0] == 204
-        training.steps(80)
-        until(lambda: client.get("/run/run/update", "HEAD")[0] == 200)
-        assert b"Nothing recorded yet" not in client.get("/run/run/")[2]
+        with Training(run) as training:
+            training.steps(8)
+            until(lambda: client.get("/run/run/update", "HEAD")[0] == 200)
+            assert b"data-live" in client.get("/run/run/")[2]
 
 
 def test_a_single_run_can_be_served(runs: Path) -> None:

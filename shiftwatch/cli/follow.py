@@ -154,16 +154,16 @@ def _cut(text: str, columns: int) -> str:
 @contextmanager
 def _drawing() -> Iterator[Any]:
     """A function that draws lines in place of those before."""
-    live = need("rich.live", extra="cli", feature="shiftwatch show --follow in a terminal")
-    console, text = (
-        need("rich.console", extra="cli", feature="show"),
-        need("rich.text", extra="cli", feature="show"),
-    )
-    with live.Live(auto_refresh=False, console=console.Console(highlight=False)) as view:
+    need("rich", extra="cli", feature="shiftwatch show --follow in a terminal")
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False, console=Console(highlight=False)) as view:
 
         def draw(lines: list[Line]) -> None:
-            texts = [text.Text(line, style, no_wrap=True, overflow="crop") for line, style in lines]
-            view.update(console.Group(*texts), refresh=True)
+            texts = [Text(line, style, no_wrap=True, overflow="crop") for line, style in lines]
+            view.update(Group(*texts), refresh=True)
 
         yield draw
 

@@ -50,6 +50,10 @@ class Sketched:
         """Of no site."""
         return Summary.empty((0,))
 
+    def step_losses(self, window: int) -> np.ndarray:
+        """Their mean alone."""
+        return self.losses[window : window + 1]
+
 
 @dataclass
 class Outline:

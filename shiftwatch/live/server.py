@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -79,6 +80,8 @@ class Server(ThreadingHTTPServer):
         token: bool = False,
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._open: set[socket.socket] = set()
+        self._free = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__((host, port), Handler)
         self.host, self.port = host, int(self.server_address[1])
         local = loopback(host)
@@ -90,7 +93,6 @@ class Server(ThreadingHTTPServer):
         self.listing = Listing(Path(top).resolve())
         makers: dict[str, Callable[[Run], str]] = {"page": _page, "update": update}
         self.pages = Pages(makers)
-        self._free = threading.BoundedSemaphore(CONNECTIONS)
 
     @property
     def url(self) -> str:
@@ -116,6 +118,7 @@ class Server(ThreadingHTTPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for a connection, if not too many are open."""
         if self._free.acquire(blocking=False):
+            self._open.add(request)
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -125,7 +128,15 @@ class Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._open.discard(request)
             self._free.release()
+
+    def server_close(self) -> None:
+        """Let go of the port and of every connection; browsers keep theirs open."""
+        super().server_close()
+        for request in list(self._open):
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader who leaves in the middle is no error; anything else is shown."""
@@ -190,10 +201,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.pages.forget(name)
             self._plain(HTTPStatus.NOT_FOUND, "This run is gone, or was never here.")
             return
-        if not entry.line.get("steps"):
-            if what:  # to a report of the attempt before: nothing new yet
-                old = "If-None-Match" in self.headers
-                self._send(b"", _JSON, HTTPStatus.NOT_MODIFIED if old else HTTPStatus.NO_CONTENT)
+        if not entry.attempt:
+            if what:
+                self._send(b"", _JSON, HTTPStatus.NO_CONTENT)
             else:
                 self._send(_ASSETS.joinpath("waiting.html").read_bytes(), _HTML)
             return
@@ -258,5 +268,6 @@ class Handler(BaseHTTPRequestHandler):
 
 def _page(run: Run) -> str:
     """The report, with the way back to the list."""
+    head = '<header class="page">'
     back = '<nav class="brand"><a href="../../">‹ All runs</a></nav>'
-    return render(run, live="update").replace("<body>", f"<body>\n{back}", 1)
+    return render(run, live="update").replace(head, f"{back}\n{head}", 1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shiftwatch.plots.smooth import smooth_quantiles
 from shiftwatch.plots.style import BLUE, COLUMN, drawn, printable
 from shiftwatch.records import Site
 
@@ -58,7 +59,7 @@ def bands(
         Ioffe and Szegedy (2015), Batch normalization, figure 1.
     """
     site = Site(layer, tensor, part, mode)
-    values = run.quantiles(site, np.array(LEVELS) / 100)
+    values = smooth_quantiles(run.histogram(site), np.array(LEVELS) / 100)
     known = np.isfinite(values).all(1)
     steps, values = run.steps[known], values[known]
     with drawn(ax, "shiftwatch.plots.bands()", width, 0.62 * width) as (fig, axes):

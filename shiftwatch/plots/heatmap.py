@@ -78,7 +78,7 @@ def heatmap(
     entry = glossary.entry(metric, table)
     edges = np.append(at.first, at.last[-1] + 1)
     high = float(np.nanpercentile(np.abs(values[np.isfinite(values)]), 99.5)) or 1.0
-    low, colours = (-high, "PuOr_r") if entry.scale == "signed" else (0.0, "viridis_r")
+    low, colours = (-high, "PuOr_r") if entry.scale == "signed" else (0.0, "Blues")
     height = min(max(0.9 + 0.13 * len(names), 0.5 * width), 1.3 * width)
     with drawn(ax, "shiftwatch.plots.heatmap()", width, height) as (fig, axes):
         mesh = axes.pcolormesh(
@@ -99,6 +99,9 @@ def heatmap(
                 clip_on=False, zorder=4,
             )  # fmt: skip
         axes.set_xlabel("step")
-        # Text of the glossary, not of the run.
-        fig.colorbar(mesh, ax=axes, label=entry.title, pad=0.02, fraction=0.06, extend="max")
+        beyond = bool((np.abs(values) > high).any())
+        extend = "neither" if not beyond else "both" if low else "max"
+        fig.colorbar(
+            mesh, ax=axes, label=entry.title, pad=0.02, fraction=0.05, aspect=30, extend=extend
+        )
     return fig, axes

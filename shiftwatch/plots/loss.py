@@ -48,11 +48,14 @@ def loss(run: Run, *, ax: Axes | None = None, width: float = COLUMN) -> tuple[Fi
     steps, values = run.steps[good], run.losses[good]
     if not values.size:
         raise ValueError("The run has no loss. Give it to monitor.step(loss=…).")
-    with drawn(ax, "shiftwatch.plots.loss()", width, 0.62 * width) as (fig, axes):
+    raised = wording.raised(run)
+    rates = [e.step for e in run.events if e.kind == "learning_rate"]
+    lines = min(len(raised), _NAMED) + bool(rates)
+    height = 0.55 * width + 0.15 * lines
+    with drawn(ax, "shiftwatch.plots.loss()", width, height) as (fig, axes):
         axes.plot(steps, values, color=INK)
         if values.min() > 0 and values.max() > 30 * values.min():
             axes.set_yscale("log")
-        raised = wording.raised(run)
         for incident in raised:
             colour = SEVERITY.get(incident.severity, FAINT)
             words = f"{incident.number}  {printable(incident.origin)}"
@@ -68,14 +71,13 @@ def loss(run: Run, *, ax: Axes | None = None, width: float = COLUMN) -> tuple[Fi
                     xycoords=("data", "axes fraction"), textcoords="offset points",
                     color=colour, fontsize=7, ha="left", va="bottom", annotation_clip=False,
                 )  # fmt: skip
-        rates = [e.step for e in run.events if e.kind == "learning_rate"]
         if rates:
             axes.plot(
                 rates, np.zeros(len(rates)), ls="", marker="^", ms=3.5, color=FAINT, clip_on=False,
                 transform=axes.get_xaxis_transform(), label="learning rate set",
             )  # fmt: skip
-        if raised or rates:
-            axes.legend(loc="upper right")
+        if lines:  # below: nothing of the curve is hidden
+            axes.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.55 / height))
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         axes.margins(x=0.01)

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shiftwatch.plots.smooth import densities, smooth_quantiles
 from shiftwatch.plots.style import COLUMN, drawn, printable
 from shiftwatch.records import Site
-from shiftwatch.summaries.histogram import EDGES, Histogram
+from shiftwatch.summaries.histogram import Histogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def ridgeline(
         the last step of a ridge. All ridges have one scale.
 
     Raises:
-        ValueError: for a site that the run does not hold, or that has no value.
+        ValueError: for fewer slices, and a site that the run does not hold or has no value of.
         MissingDependencyError: where matplotlib is not installed.
 
     Example:
@@ -57,6 +58,8 @@ def ridgeline(
         >>> len(ax.lines)
         4
     """
+    if slices < 2:
+        raise ValueError(f"slices must be 2 or more; got {slices}. 16 fit a column.")
     site = Site(layer, tensor, part, mode)
     counts = run.histogram(site).counts
     known = np.flatnonzero(counts.sum(1))
@@ -66,13 +69,15 @@ def ridgeline(
         )
     groups = np.array_split(known, min(slices, known.size))
     ridges = Histogram(np.array([counts[g].sum(0) for g in groups]))
-    low, high = Histogram(counts[known].sum(0)).quantile(np.array([0.005, 0.995])).tolist()
+    low, high = smooth_quantiles(Histogram(counts.sum(0)[None]), np.array([0.005, 0.995]))[0]
     if not high > low:
         low, high = low - 1.0, high + 1.0
     grid = np.linspace(low, high, _POINTS + 1)
     heights = densities(ridges, grid)
     centres = (grid[1:] + grid[:-1]) / 2
-    scale = 2.2 / max(float(np.percentile(heights.max(1), 90)), 1e-300)
+    # The fourth largest: a spike, as of a ReLU at zero, is cut and the rest stays readable.
+    usual = float(np.percentile(np.sort(heights, axis=1)[:, -4], 90))
+    scale = 2.2 / max(usual, 1e-300)
     with drawn(ax, "shiftwatch.plots.ridgeline()", width, 0.95 * width) as (fig, axes):
         import matplotlib
 
@@ -91,21 +96,3 @@ def ridgeline(
         axes.set_ylabel("step")
         axes.set_xlabel(f"{printable(layer)}, {site.label}")
     return fig, axes
-
-
-def densities(histogram: Histogram, grid: np.ndarray) -> np.ndarray:
-    """Mean density between the points of a grid; what lies within a bin is spread evenly.
-
-    Args:
-        histogram: of shape ``(n,)``, with values.
-        grid: float64[m + 1], rising.
-
-    Returns:
-        float64[n, m], per unit of the grid; the mass between its ends is kept.
-    """
-    inner = EDGES[1:-1]
-    edges = np.concatenate([[2 * inner[0]], inner, [2 * inner[-1]]])
-    sums = np.cumsum(histogram.frequencies, axis=-1)
-    below = np.concatenate([np.zeros((len(sums), 1)), sums], axis=-1)
-    at = np.array([np.interp(grid, edges, row) for row in below])
-    return np.diff(at, axis=-1) / np.diff(grid)

@@ -64,8 +64,8 @@ def drawn(
     Raises:
         MissingDependencyError: where matplotlib is not installed.
     """
-    pyplot = need("matplotlib.pyplot", extra="plots", feature=feature)
     matplotlib = need("matplotlib", extra="plots", feature=feature)
+    pyplot = need("matplotlib.pyplot", extra="plots", feature=feature)
     with matplotlib.rc_context(_STYLE):
         if ax is None:
             _, ax = pyplot.subplots(figsize=(width, height), layout="constrained")

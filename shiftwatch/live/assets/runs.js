@@ -98,7 +98,7 @@ function choose() {
   }
   $("shown").textContent = seen === runs.size ? "" : `${whole(seen)} of ${whole(runs.size)}`;
   $("none").hidden = seen > 0;
-  $("none").textContent = runs.size ? "No run is like that." : "No run here yet. A training that writes into this folder appears by itself.";
+  $("none").textContent = runs.size ? "No run is like that." : "A training that writes into this folder appears by itself.";
   for (const button of $("which").children) button.setAttribute("aria-pressed", String(button.value === which));
 }
 
@@ -107,7 +107,7 @@ function headline() {
   const number = (/** @type {(line: any) => boolean} */ test) => lines.filter(test).length;
   const writing = number((l) => l.state === "writing"), critical = number((l) => l.level === "critical"), warned = number((l) => l.level === "warning");
   const parts = [writing && `${whole(writing)} being written`, critical && `${whole(critical)} critical`, warned && `${whole(warned)} with warnings`].filter(Boolean);
-  $("headline").textContent = counted(lines.length, "run") + (parts.length ? `: ${parts.join(", ")}.` : lines.length ? ", all quiet." : ".");
+  $("headline").textContent = !lines.length ? "No run yet." : counted(lines.length, "run") + (parts.length ? `: ${parts.join(", ")}.` : ", all quiet.");
   $("headline").className = `verdict ${critical ? "critical" : warned ? "warning" : lines.length ? "healthy" : ""}`;
 }
 
