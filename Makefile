@@ -59,6 +59,7 @@ benchmarks: $(VENV)/.dev browser  ## a short run of every benchmark; figures to 
 	$(BIN)/python benchmarks/gpu.py --quick --blocks 2 --compile off
 	$(BIN)/python benchmarks/soak.py --steps 1000
 	$(BIN)/python benchmarks/report.py --quick --repeats 3
+	$(BIN)/python benchmarks/live.py --quick
 	$(BIN)/python -m benchmarks.faults --quick --jobs $(WORKERS)
 	$(BIN)/python -m benchmarks.faults.pairs --quick --jobs $(WORKERS)
 

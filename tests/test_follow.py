@@ -10,7 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,12 +24,26 @@ from tests.live import Training, until
 from tests.test_cli import HOSTILE, record
 
 
-def follow(folder: Path, **options: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-u", "-m", "shiftwatch", "show", str(folder), "--follow"]
-    return subprocess.Popen(command, text=True, **options)  # type: ignore[call-overload, no-any-return]
+@pytest.fixture
+def follow() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the follower of a folder; what is left of it at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(folder: Path, **options: Any) -> subprocess.Popen[str]:
+        command = [sys.executable, "-u", "-m", "shiftwatch", "show", str(folder), "--follow"]
+        started.append(subprocess.Popen(command, text=True, **options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
-def test_through_a_pipe_incidents_come_as_lines_and_the_end_ends_it(tmp_path: Path) -> None:
+def test_through_a_pipe_incidents_come_as_lines_and_the_end_ends_it(
+    tmp_path: Path, follow: Any
+) -> None:
     run = tmp_path / "run"
     with Training(run, break_at=100) as training:
         training.steps(60)
@@ -44,7 +60,7 @@ def test_through_a_pipe_incidents_come_as_lines_and_the_end_ends_it(tmp_path: Pa
     assert reader.returncode == 0
 
 
-def test_a_training_that_dies_ends_it_too(tmp_path: Path) -> None:
+def test_a_training_that_dies_ends_it_too(tmp_path: Path, follow: Any) -> None:
     with Training(tmp_path / "run") as training:
         training.steps(60)
         reader = follow(tmp_path / "run", stdout=subprocess.PIPE)
@@ -56,7 +72,7 @@ def test_a_training_that_dies_ends_it_too(tmp_path: Path) -> None:
     assert reader.returncode == 0
 
 
-def test_a_run_that_is_deleted_ends_it(tmp_path: Path) -> None:
+def test_a_run_that_is_deleted_ends_it(tmp_path: Path, follow: Any) -> None:
     with Training(tmp_path / "run") as training:
         training.steps(60)
         reader = follow(tmp_path / "run", stdout=subprocess.PIPE)
@@ -67,7 +83,7 @@ def test_a_run_that_is_deleted_ends_it(tmp_path: Path) -> None:
     assert reader.returncode == 0
 
 
-def test_it_waits_for_a_run_to_begin_and_ctrl_c_ends_it(tmp_path: Path) -> None:
+def test_it_waits_for_a_run_to_begin_and_ctrl_c_ends_it(tmp_path: Path, follow: Any) -> None:
     reader = follow(tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert reader.stdout is not None
     with Training(tmp_path) as training:
@@ -78,7 +94,7 @@ def test_it_waits_for_a_run_to_begin_and_ctrl_c_ends_it(tmp_path: Path) -> None:
     assert reader.returncode == 130
 
 
-def test_in_a_terminal_it_is_drawn_anew_in_place(tmp_path: Path) -> None:
+def test_in_a_terminal_it_is_drawn_anew_in_place(tmp_path: Path, follow: Any) -> None:
     """A real pseudo-terminal: incidents stand above layers, and the cursor goes back up."""
     run = tmp_path / "run"
     ours, theirs = pty.openpty()
@@ -96,11 +112,10 @@ def test_in_a_terminal_it_is_drawn_anew_in_place(tmp_path: Path) -> None:
             return words in seen
 
         until(lambda: shows("Layers, worst window"))
-        assert "Incidents" not in seen and "writing · step 5" in seen
+        assert "Incidents" not in seen and re.search(r"writing · step \d\d ", seen)
         training.steps(80)
         until(lambda: shows("critical: fc2 from step 100"))
-        latest = seen[seen.rindex("Incidents") :]
-        until(lambda: shows("fc3"))
+        until(lambda: "fc3" in seen[seen.rindex("Incidents") :] or shows("fc3 \0"))
         latest = seen[seen.rindex("Incidents") :]
         assert latest.index("critical: fc2") < latest.index("Layers")
         assert "\x1b[1A" in seen, "drawn below instead of in place"
