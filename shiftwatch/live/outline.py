@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from shiftwatch.records import Layer, Site, from_plain
-from shiftwatch.run import Run
+from shiftwatch.run import Run, Table
 from shiftwatch.store import folder as layout
 from shiftwatch.store.peek import peek
 from shiftwatch.store.reader import Log, kept
 from shiftwatch.summaries.histogram import BINS
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import mean_loss
+from shiftwatch.window import COUNTS, REALS, mean_loss
 
 _COLUMNS = 6  # of the table of windows: serial, last serial, first and last step, loss, overhead
 
@@ -53,6 +53,19 @@ class Sketched:
     def step_losses(self, window: int) -> np.ndarray:
         """Their mean alone."""
         return self.losses[window : window + 1]
+
+    def table(self, sites: int) -> Table:
+        """No value at any site."""
+        shape = sites, len(self.steps)
+        return Table(
+            np.zeros((len(REALS), *shape)),
+            np.zeros((len(COUNTS), *shape), np.int64),
+            np.zeros(shape, bool),
+        )
+
+    def bins(self, site: int) -> tuple[int, np.ndarray]:
+        """No bin."""
+        return 0, np.zeros((0, len(self.steps)), np.int64)
 
 
 @dataclass
