@@ -115,7 +115,7 @@ def test_in_a_terminal_it_is_drawn_anew_in_place(tmp_path: Path, follow: Any) ->
         assert "Incidents" not in seen and re.search(r"writing · step \d\d ", seen)
         training.steps(80)
         until(lambda: shows("critical: fc2 from step 100"))
-        until(lambda: "fc3" in seen[seen.rindex("Incidents") :] or shows("fc3 \0"))
+        until(lambda: shows("") and "fc3" in seen[seen.rindex("Incidents") :])
         latest = seen[seen.rindex("Incidents") :]
         assert latest.index("critical: fc2") < latest.index("Layers")
         assert "\x1b[1A" in seen, "drawn below instead of in place"
@@ -160,5 +160,8 @@ def test_rows_with_an_alert_stay_where_there_is_no_room_for_all(tmp_path: Path) 
 def test_wrong_usage_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(tmp_path / "none"), "--follow"]) == 2
     assert "does not exist" in capsys.readouterr().err
+    record(tmp_path / "runs" / "first", broken=False, steps=10)
+    assert main(["show", str(tmp_path / "runs"), "--follow"]) == 2
+    assert "a folder of runs, such as first" in capsys.readouterr().err
     assert main(["show", str(tmp_path), "--follow", "--attempt", "1"]) == 2
     assert "leave --attempt out" in capsys.readouterr().err

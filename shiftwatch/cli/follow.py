@@ -45,6 +45,7 @@ def follow(folder: str, everything: bool) -> int:
 
     Raises:
         FileNotFoundError: where there is no such folder.
+        ValueError: for a folder of runs.
         MissingDependencyError: in a terminal, where Rich is not installed.
     """
     path = Path(folder)
@@ -65,17 +66,27 @@ def _grown(path: Path) -> Iterator[tuple[Run | None, str]]:
     """The run and its state, first and whenever something was added, until it is over."""
     from shiftwatch.live.listing import Listing
 
-    listing = Listing(path.resolve())
+    top = path.resolve()
+    listing = Listing(top)
     seen: tuple[Any, ...] = (None,)
     run = None
     while True:
-        entry = listing.entry(path.resolve().name)
+        entry = listing.entry(top.name)
+        below = listing.since(0)["names"]
+        if below and (entry is None or entry.path != top):
+            raise ValueError(
+                f"{path} is a folder of runs, such as {below[0]}. Give one of them, or show all "
+                "of them with `shiftwatch serve`."
+            )
         state = str(entry.line["state"]) if entry is not None else "empty"
         mark = (entry.attempt, entry.mark, state) if entry is not None else ()
         if mark != seen and path.is_dir():
             seen = mark
             if entry is not None and entry.attempt:
-                run = open_run(path, entry.attempt)
+                try:
+                    run = open_run(path, entry.attempt)
+                except FileNotFoundError:  # it has just been removed
+                    continue
             yield run, state
         if state in _OVER or not path.is_dir():
             return
