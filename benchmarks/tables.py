@@ -154,15 +154,6 @@ def pages() -> str:
     )
 
 
-def live() -> str:
-    """What it costs to watch runs."""
-    lines = []
-    for row in _rows("live"):
-        low, median, high = (f"{value:.2g}" for value in row["quartiles"])
-        lines.append((row["name"], median, f"{low} to {high}"))
-    return _table("what | median | quartiles", lines)
-
-
 def papers() -> str:
     """What holds of each paper's figure."""
     rows = _rows("papers")
@@ -189,7 +180,7 @@ def claims(script: str) -> str:
 
 SCRIPTS = tuple(dict.fromkeys(row["script"] for row in _rows("papers")))
 TABLES: dict[str, Callable[[], str]] = {
-    **{f.__name__: f for f in (cost, peers, parts, budget, pages, live, papers)},
+    **{f.__name__: f for f in (cost, peers, parts, budget, pages, papers)},
     **{script: partial(claims, script) for script in SCRIPTS},
 }
 
@@ -197,7 +188,6 @@ TABLES: dict[str, Callable[[], str]] = {
 PAGES = {
     "README.md": ("cost",),
     "docs/cost.md": ("cost", "peers", "parts", "budget"),
-    "docs/live.md": ("live",),
     "docs/papers.md": ("papers", *SCRIPTS),
     "docs/report.md": ("pages",),
 }
