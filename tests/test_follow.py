@@ -111,7 +111,7 @@ def test_in_a_terminal_it_is_drawn_anew_in_place(tmp_path: Path, follow: Any) ->
                 seen += os.read(ours, 65536).decode("utf-8", "replace")
             return words in seen
 
-        until(lambda: shows("Layers, worst window"))
+        until(lambda: shows("Layers, "))
         assert "Incidents" not in seen and re.search(r"writing · step \d\d ", seen)
         training.steps(80)
         until(lambda: shows("critical: fc2 from step 100"))
