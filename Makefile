@@ -56,7 +56,7 @@ pages: $(VENV)/.dev  ## run the code of the docs' pages and write what it prints
 	$(BIN)/python docs/gallery.py
 	$(BIN)/python -m tests.pages $$(grep -lrE '^```(python|console)$$' docs --include=*.md)
 
-benchmarks: $(VENV)/.dev  ## a short run of every benchmark; figures to keep take hours of a quiet machine
+benchmarks: $(VENV)/.dev browser  ## a short run of every benchmark; figures to keep take hours of a quiet machine
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/core.py --drains 10
 	$(BIN)/python benchmarks/overhead.py --quick --no-peers --only small,cnn --steps 16 --seconds 1
@@ -65,6 +65,8 @@ benchmarks: $(VENV)/.dev  ## a short run of every benchmark; figures to keep tak
 	$(BIN)/python benchmarks/parts.py --warm 64 --steps 64 --results $(VENV)/parts.json
 	$(BIN)/python benchmarks/gpu.py --quick --blocks 2 --compile off
 	$(BIN)/python benchmarks/soak.py --steps 1000
+	$(BIN)/python benchmarks/report.py --quick --repeats 3
+	$(BIN)/python benchmarks/live.py --quick
 	$(BIN)/python -m benchmarks.faults --quick --jobs $(WORKERS)
 	$(BIN)/python -m benchmarks.faults.pairs --quick --jobs $(WORKERS)
 

@@ -1,4 +1,4 @@
-"""Write the tables of README.md, docs/cost.md and docs/papers.md from benchmarks/results.
+"""Write the tables of README.md and of pages in docs/ from benchmarks/results.
 
     python benchmarks/tables.py [--check]
 
@@ -128,6 +128,32 @@ def budget() -> str:
     )
 
 
+def pages() -> str:
+    """The report of large runs: written, and looked at."""
+    rows = _rows("report")
+    times = list(dict.fromkeys(r["what"] for r in rows if r["what"] != "file"))
+    lines = []
+    for file in (r for r in rows if r["what"] == "file"):
+        mine = {r["what"]: r for r in rows if r["case"] == file["case"]}
+        lines.append(
+            (
+                file["case"],
+                f"{file['folder_bytes'] / 1e6:,.0f} MB",
+                f"{file['seconds']:.1f} s ({file['processor']:.1f} s)",
+                f"{file['open_bytes'] / 1e6:,.0f}, {file['peak_bytes'] / 1e6:,.0f} MB",
+                f"{file['page_bytes'] / 1e6:.1f} MB",
+                *(
+                    f"{mine[t]['median']:,.0f} [{mine[t]['low']:,.0f}, {mine[t]['high']:,.0f}]"
+                    for t in times
+                ),
+            )
+        )
+    heads = " | ".join(f"{t}, ms" for t in times)
+    return _table(
+        f"run | folder | written (processor) | memory to open, to write | file | {heads}", lines
+    )
+
+
 def papers() -> str:
     """What holds of each paper's figure."""
     rows = _rows("papers")
@@ -154,7 +180,7 @@ def claims(script: str) -> str:
 
 SCRIPTS = tuple(dict.fromkeys(row["script"] for row in _rows("papers")))
 TABLES: dict[str, Callable[[], str]] = {
-    **{f.__name__: f for f in (cost, peers, parts, budget, papers)},
+    **{f.__name__: f for f in (cost, peers, parts, budget, pages, papers)},
     **{script: partial(claims, script) for script in SCRIPTS},
 }
 
@@ -163,6 +189,7 @@ PAGES = {
     "README.md": ("cost",),
     "docs/cost.md": ("cost", "peers", "parts", "budget"),
     "docs/papers.md": ("papers", *SCRIPTS),
+    "docs/report.md": ("pages",),
 }
 
 

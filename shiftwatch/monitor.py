@@ -141,6 +141,7 @@ class Monitor:
         self._wake = 0  # the step to watch next
         self._rest = self._idle = 0  # steps that may yet be left out, and those that were
         self._told_gap = every
+        self._shown: dict[str, Any] = {}  # where a notebook shows this monitor
         options = {
             "every": every,
             "budget": budget,
@@ -291,6 +292,17 @@ class Monitor:
 
         self._settle()
         return write(self.history, Path(path))
+
+    def show(self) -> None:
+        """Show verdict, loss and incidents in a notebook; elsewhere they are printed.
+
+        Called again from the same cell, as in a training loop, it shows them in the same place.
+
+        Cost: some milliseconds; what is being judged is not waited for.
+        """
+        from shiftwatch.notebook import show
+
+        show(self.history, self._shown)
 
     @property
     def history(self) -> Run:

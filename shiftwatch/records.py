@@ -142,6 +142,11 @@ class Alert:
     def __str__(self) -> str:
         return self.message
 
+    def _repr_html_(self) -> str:
+        from shiftwatch.cards import alert_card
+
+        return alert_card(self)
+
 
 @dataclass(frozen=True)
 class Incident:
@@ -166,6 +171,11 @@ class Incident:
     kinds: tuple[str, ...]
     followers: tuple[str, ...] = ()
     cleared: int | None = None
+
+    def _repr_html_(self) -> str:
+        from shiftwatch.cards import incident_card
+
+        return incident_card(self)
 
 
 @dataclass(frozen=True)

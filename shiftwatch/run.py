@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import html
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,14 +17,14 @@ from shiftwatch import columns, tables
 from shiftwatch.records import SEVERITIES, Alert, Event, Incident, Layer, Site
 from shiftwatch.summaries.histogram import BINS, Histogram
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import Row, mean_loss, weighted
+from shiftwatch.window import COUNTS, REALS, Row, mean_loss, weighted
 
 if TYPE_CHECKING:
     import pandas
     import polars
     import pyarrow
 
-_KEPT = 8  # metrics kept decoded: a page asks for one metric of many layers in a row
+_KEPT = 128 << 20  # bytes of metrics kept decoded: a page asks for one of many layers in a row
 
 
 class Chunk(Protocol):
@@ -63,6 +62,29 @@ class Chunk(Protocol):
 
     def summary(self, window: int) -> Summary:
         """Summary of the sites which that window knows."""
+
+    def step_losses(self, window: int) -> np.ndarray:
+        """Losses within a window: float64[any]."""
+
+    def table(self, sites: int) -> Table:
+        """Numbers of all its windows, site by site; no values at sites that are not known."""
+
+    def bins(self, site: int) -> tuple[int, np.ndarray]:
+        """Lowest bin of one site that is not empty, and the counts from there: int[bins, n]."""
+
+
+class Table(NamedTuple):
+    """Numbers of consecutive windows, those of one site beside each other.
+
+    Args:
+        reals: float[6, sites, n], the fields :data:`shiftwatch.window.REALS` of the moments.
+        counts: int[7, sites, n], :data:`shiftwatch.window.COUNTS`.
+        bounded: bool[sites, n].
+    """
+
+    reals: np.ndarray
+    counts: np.ndarray
+    bounded: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -111,6 +133,47 @@ class Rows:
 
     def summary(self, window: int) -> Summary:
         return self.rows[window].summary()
+
+    def step_losses(self, window: int) -> np.ndarray:
+        return self.rows[window].losses
+
+    def table(self, sites: int) -> Table:
+        shape = sites, len(self.rows)
+        table = Table(
+            np.zeros((len(REALS), *shape)),
+            np.zeros((len(COUNTS), *shape), np.int64),
+            np.zeros(shape, bool),
+        )
+        for i, row in enumerate(self.rows):
+            table.reals[:, : row.sites, i] = row.reals
+            table.counts[:, : row.sites, i] = row.counts
+            table.bounded[: row.sites, i] = row.bounded
+        return table
+
+    def bins(self, site: int) -> tuple[int, np.ndarray]:
+        bins, hits, windows, starts = self._cells
+        part = slice(*starts[site : site + 2]) if site + 1 < len(starts) else slice(0)
+        if not bins[part].size:
+            return 0, np.zeros((0, len(self.rows)), np.int64)
+        low, high = int(bins[part].min()), int(bins[part].max())
+        dense = np.zeros((high - low + 1, len(self.rows)), np.int64)
+        dense[bins[part] - low, windows[part]] = hits[part]
+        return low, dense
+
+    @cached_property
+    def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Bin, count and window of all that is not zero, by site, and where each site begins."""
+        sizes = [row.bins.size for row in self.rows]
+        bins = np.concatenate([np.zeros(0, np.int64), *(row.bins for row in self.rows)])
+        hits = np.concatenate([np.zeros(0, np.int64), *(row.hits for row in self.rows)])
+        windows = np.repeat(np.arange(len(self.rows)), sizes)
+        sites = np.concatenate(
+            [np.zeros(0, np.int64), *(np.repeat(np.arange(r.sites), r.sizes) for r in self.rows)]
+        )
+        order = np.argsort(sites, kind="stable")
+        known = max((row.sites for row in self.rows), default=0)
+        starts = np.searchsorted(sites[order], np.arange(known + 1))
+        return bins[order], hits[order], windows[order], starts
 
 
 class Run:
@@ -166,7 +229,8 @@ class Run:
         self.attempt = attempt
         self.attempts = list(attempts)
         self.notes = list(notes)
-        self._chunks = [c for c in chunks if len(c.steps)]
+        #: The windows as they are kept, for who reads many of them at once.
+        self.chunks = tuple(c for c in chunks if len(c.steps))
         self._decoded: OrderedDict[str, np.ndarray] = OrderedDict()
 
     def __len__(self) -> int:
@@ -176,17 +240,17 @@ class Run:
     @cached_property
     def first(self) -> np.ndarray:
         """First step of each window: int64[W]."""
-        return self._joined([c.first for c in self._chunks]).astype(np.int64)
+        return self._joined([c.first for c in self.chunks]).astype(np.int64)
 
     @cached_property
     def steps(self) -> np.ndarray:
         """Last step of each window: int64[W], the axis on which series are drawn."""
-        return self._joined([c.steps for c in self._chunks]).astype(np.int64)
+        return self._joined([c.steps for c in self.chunks]).astype(np.int64)
 
     @cached_property
     def losses(self) -> np.ndarray:
         """Mean loss of each window: float64[W], NaN where none was given."""
-        return self._joined([c.losses for c in self._chunks])
+        return self._joined([c.losses for c in self.chunks])
 
     @cached_property
     def course(self) -> tuple[np.ndarray, np.ndarray]:
@@ -209,13 +273,13 @@ class Run:
         """Share of the step time spent in shiftwatch over the whole run, 0 to 1; NaN if empty."""
         if not len(self):
             return float("nan")
-        shares = self._joined([c.overhead for c in self._chunks])
+        shares = self._joined([c.overhead for c in self.chunks])
         return float(weighted(list(shares), list(self.steps - self.first + 1)))
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Keys of the metrics that were kept."""
-        return tuple(dict.fromkeys(key for c in self._chunks for key in c.keys))
+        return tuple(dict.fromkeys(key for c in self.chunks for key in c.keys))
 
     def metric(self, key: str) -> np.ndarray:
         """One metric of all windows and sites.
@@ -232,9 +296,9 @@ class Run:
         if key not in self.metrics:
             raise ValueError(_unknown("metric", key, self.metrics))
         if key not in self._decoded:
-            parts = [c.metric(key, len(self.sites)) for c in self._chunks]
+            parts = [c.metric(key, len(self.sites)) for c in self.chunks]
             self._decoded[key] = np.concatenate(parts)
-            if len(self._decoded) > _KEPT:
+            while len(self._decoded) > 1 and sum(v.nbytes for v in self._decoded.values()) > _KEPT:
                 self._decoded.popitem(last=False)
         self._decoded.move_to_end(key)
         return self._decoded[key]
@@ -251,10 +315,30 @@ class Run:
         Raises:
             IndexError: where there is no such window.
         """
+        chunk, number = self._chunk(window)
+        return chunk.summary(number).padded(len(self.sites))
+
+    def step_losses(self, window: int) -> np.ndarray:
+        """Losses within one window, finer than :attr:`losses`.
+
+        Args:
+            window: its number, 0 … W-1; negative from the end.
+
+        Returns:
+            float64[n], NaN where unknown: one per step, or where windows have been merged at
+            most 64, each the mean of equally many consecutive steps; empty without a loss.
+
+        Raises:
+            IndexError: where there is no such window.
+        """
+        chunk, number = self._chunk(window)
+        return chunk.step_losses(number)
+
+    def _chunk(self, window: int) -> tuple[Chunk, int]:
         number = range(len(self))[window]
-        for chunk in self._chunks:
+        for chunk in self.chunks:
             if number < len(chunk.steps):
-                return chunk.summary(number).padded(len(self.sites))
+                return chunk, number
             number -= len(chunk.steps)
         raise AssertionError("unreachable: the chunks hold all windows")
 
@@ -282,9 +366,20 @@ class Run:
             float64[W, k], each wrong by at most ``histogram.RELATIVE_ERROR`` of its size;
             NaN where a window has no value of the site. A scalar ``q`` gives float64[W].
         """
+        return self.histogram(site).quantile(np.asarray(q, float))
+
+    def histogram(self, site: int | Site) -> Histogram:
+        """Histograms of one site, all over the same bins.
+
+        Args:
+            site: a column, or one of :attr:`sites`.
+
+        Returns:
+            Histogram of shape ``(W,)``; without counts where a window has no value of the site.
+        """
         column = self.column(site) if isinstance(site, Site) else range(len(self.sites))[site]
-        counts = [np.zeros((0, BINS), np.int64), *(c.histogram(column) for c in self._chunks)]
-        return Histogram(np.concatenate(counts)).quantile(np.asarray(q, float))
+        counts = [np.zeros((0, BINS), np.int64), *(c.histogram(column) for c in self.chunks)]
+        return Histogram(np.concatenate(counts))
 
     def column(self, site: Site) -> int:
         """Column of a site.
@@ -368,9 +463,9 @@ class Run:
         return "\n".join(self._lines())
 
     def _repr_html_(self) -> str:
-        title, *rest = (html.escape(line) for line in self._lines())
-        items = "".join(f"<li>{line.strip()}</li>" for line in rest)
-        return f"<div><b>{title}</b><ul>{items}</ul></div>"
+        from shiftwatch.notebook import run_card
+
+        return run_card(self)
 
     @cached_property
     def _columns(self) -> dict[Site, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
-# Read here, for no test heeds the environment: a folder that keeps a picture of each page.
-_PICTURES = os.environ.get("SHIFTWATCH_SCREENSHOTS")
+# Read here, for no test heeds the environment: the folder that keeps a picture of each page.
+_PICTURES = Path(os.environ.get("SHIFTWATCH_SCREENSHOTS") or Path(__file__).parent / "screenshots")
+_AXE = importlib.resources.files("axe_playwright_python") / "axe.min.js"
 
 
 @pytest.fixture
@@ -19,7 +21,9 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
     faults: list[str] = []
     contexts = []
 
-    def open_page(html: str, *, width: int = 1280, dark: bool = False, name: str = "") -> Any:
+    def open_page(
+        html: str, *, width: int = 1280, dark: bool = False, name: str = "", at: str = ""
+    ) -> Any:
         file = tmp_path / f"page{len(contexts)}.html"
         file.write_text(html, encoding="utf-8", errors="replace")
         context = browser.new_context(
@@ -32,18 +36,42 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
         page.on("console", lambda m: faults.append(f"{m.type}: {m.text}") if _ours(m) else None)
         page.on(
             "request",
-            lambda r: faults.append(f"request: {r.url}") if r.url != file.as_uri() else None,
+            lambda r: faults.append(f"request: {r.url}") if not _own(r.url, file) else None,
         )
-        page.goto(file.as_uri())
+        page.goto(file.as_uri() + at)
         page.wait_for_selector("body[data-ready='1']", timeout=20_000)
-        if _PICTURES and name:
-            page.screenshot(path=Path(_PICTURES) / f"{name}.png", full_page=True)
+        if name:
+            pictured(page, name)
         return page
 
     yield open_page
     for context in contexts:
         context.close()
     assert faults == []
+
+
+def pictured(page: Any, name: str) -> None:
+    """Keep a picture of the whole page among the artefacts of the tests."""
+    _PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=_PICTURES / f"{name}.png", full_page=True)
+
+
+def violations(page: Any) -> list[str]:
+    """What axe-core finds against accessibility: rule, how bad, and where."""
+    page.evaluate(_AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [
+        f"{v['id']} ({v['impact']}): {v['help']}: "
+        + "; ".join(
+            n["html"][:120] + " " + n.get("failureSummary", "")[:200] for n in v["nodes"][:3]
+        )
+        for v in found
+    ]
+
+
+def _own(url: str, file: Path) -> bool:
+    """The page itself, and what it makes and keeps in memory to be saved."""
+    return url.partition("#")[0] == file.as_uri() or url.startswith(("blob:", "data:"))
 
 
 def _ours(message: Any) -> bool:

@@ -44,7 +44,7 @@ KNOWS = {
 }
 
 #: Extras that serve the core: their packages are imported inside the function that needs them.
-CORE_EXTRAS = ("export", "polars", "cli")
+CORE_EXTRAS = ("export", "polars", "cli", "plots")
 
 
 class Import(NamedTuple):

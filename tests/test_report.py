@@ -6,7 +6,9 @@ import base64
 import functools
 import gzip
 import json
+import operator
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from shiftwatch import report
-from shiftwatch.history import History, Run
+from shiftwatch.history import History, Run, Window
 from shiftwatch.records import Alert, Event, Incident, Layer, Site
 from shiftwatch.report.packing import (
     LEVELS_8,
@@ -25,7 +27,14 @@ from shiftwatch.report.packing import (
     shuffled,
 )
 from shiftwatch.report.payload import _pooled
-from shiftwatch.report.timeline import LEVELS, columns, farthest, smooth_quantiles
+from shiftwatch.report.timeline import (
+    LEVELS,
+    columns,
+    distributions,
+    farthest,
+    smooth_quantiles,
+)
+from shiftwatch.store import Writer, open_run
 from shiftwatch.summaries import summarize
 from tests.browser import opened as opened
 from tests.simulated import HOSTILE, empty_run, simulated
@@ -257,6 +266,79 @@ def test_a_gradient_that_is_gone_is_zero_and_not_missing() -> None:
     assert (pooled[50:] == 0).all()
 
 
+@pytest.mark.parametrize("where", ["in memory", "on disk"])
+def test_the_columns_of_a_page_are_the_windows_of_the_run_merged(
+    where: str, tmp_path: Path
+) -> None:
+    """Moments, tallies, quantiles and histograms: as if windows had been added one by one."""
+    run = simulated(windows=150, layers=6)
+    if where == "on disk":
+        _written(run, tmp_path)
+        run = open_run(tmp_path)
+    at = columns(run.first, run.steps, 40)
+    found = distributions(run, at, 10)
+    for column in (0, 7, at.size - 1):
+        windows = range(at.starts[column], at.starts[column + 1])
+        merged = functools.reduce(operator.add, map(run.summary, windows))
+        expected = {"mean": merged.mean, "std": merged.std, "rms": merged.rms}
+        expected["zeros"] = merged.tallies.zero / np.where(merged.count, merged.count, np.nan)
+        for name, values in expected.items():
+            np.testing.assert_allclose(getattr(found, name)[column], values, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(found.quantiles[column], smooth_quantiles(merged))
+    whole = functools.reduce(operator.add, map(run.summary, range(len(run))))
+    for site, (first, counts) in enumerate(found.histograms):
+        bins = slice(first, first + counts.shape[1])
+        np.testing.assert_array_equal(counts.sum(0), whole.histogram.counts[site, bins])
+        assert counts.sum() == whole.count[site]
+
+
+def _written(run: Run, folder: Path) -> None:
+    """The same run, in a folder, partly packed."""
+    with Writer(folder) as writer:
+        for site in run.sites:
+            writer.site(site, run.layers[site.layer])
+        for i in range(len(run)):
+            metrics = {key: run.metric(key)[i] for key in run.metrics}
+            span = int(run.first[i]), int(run.steps[i])
+            writer.window(Window(*span, run.summary(i), metrics, run.step_losses(i), 0.0))
+
+
+def test_losses_of_single_steps_are_kept_around_an_incident() -> None:
+    """All of them from 100 steps before to 100 after, each at its step, and none elsewhere."""
+    run = _usual()
+    near = json.loads(_element(_usual_page(), "data"))["run"]["near"]
+    steps = np.array(near["steps"])
+    expected = np.concatenate([run.step_losses(i) for i in range(len(run))])
+    assert steps.min() == 500 and 300 not in steps
+    np.testing.assert_allclose(near["losses"], expected[steps.astype(int)], rtol=1e-4)
+
+
+def test_learning_rates_are_read_from_the_events() -> None:
+    data = json.loads(_element(_usual_page(), "data"))["run"]
+    assert data["rates"] == [[250, 0.1, 0.01]]
+
+
+def test_alerts_that_say_the_same_are_one_fact_with_all_its_kinds() -> None:
+    """One sentence, one sparkline; figures as people write them, each advice once."""
+    history = _one_layer(windows=4)
+    words = "standard deviation fell ×1.33e+03 within a few steps"
+    for kind in ("variance_shift", "vanishing"):
+        history.add_alert(
+            replace(
+                _alert(),
+                kind=kind,
+                message=f"step 1 · fc output · {kind}: {words}; began in fc",
+                advice="Look at the scale.",
+            )
+        )
+    history.add_incident(Incident(1, "fc", 1, 2, "warning", ("variance_shift", "vanishing")))
+    page = report.render(history.view())
+    card = page[page.index('<article class="card') : page.index("</article>")]
+    assert card.count("Standard deviation fell ×1,330 within a few steps<") == 1
+    assert "variance shift and vanishing values" in card
+    assert card.count("Look at the scale.") == 1
+
+
 def _element(page: str, name: str) -> str:
     found = re.search(rf'<script type="[^"]*" id="{name}">(.*?)</script>', page, re.DOTALL)
     assert found is not None
@@ -289,17 +371,27 @@ _PIXEL = """([row, share]) => {
 }"""
 
 
+#: Rows of the map: the input, then each block's head and its layers.
+_ROWS = ["<input>"]
+for _b in range(4):
+    _ROWS += [f"block{_b}", *(f"block{_b}.{kind}" for kind in ("conv", "norm", "relu"))]
+
+
+def _at(row: str) -> float:
+    """Height of a row's middle on the map's canvas."""
+    return 14 + (_ROWS.index(row) + 0.5) * 17
+
+
 def _colour(page: Any, layer: str, step: int) -> list[int]:
-    row = [f"block{i // 3}.{('conv', 'norm', 'relu')[i % 3]}" for i in range(12)].index(layer) + 1
     gutter, width = 92, page.evaluate("document.querySelector('#map canvas').clientWidth")
     gutter = max(92, min(220, 24 + 6.6 * len("block0.conv")))
     x = gutter + (width - gutter - 8) * step / 1000
-    return page.evaluate(_PIXEL, [14 + (row + 0.5) * 17, x])[:3]
+    return page.evaluate(_PIXEL, [_at(layer), x])[:3]
 
 
 def test_a_click_on_a_row_opens_its_layer(opened: Any) -> None:
     page = opened(_usual_page())
-    page.locator("#map canvas").click(position={"x": 600, "y": 14 + 1.5 * 17})
+    page.locator("#map canvas").click(position={"x": 600, "y": _at("block0.conv")})
     assert page.text_content("#layer-name") == "block0.conv"
 
 
@@ -417,7 +509,6 @@ def _one_layer(
     value: float | None = None,
     extra: dict[str, float] | None = None,
 ) -> History:
-    from shiftwatch.history import Window
     from shiftwatch.summaries import Block, measure
 
     history = History()

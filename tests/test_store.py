@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as arrays
 from shiftwatch.history import Window
 from shiftwatch.records import Alert, Event, Incident, Layer, Site
 from shiftwatch.store import Writer, open_run
-from shiftwatch.store.framing import decode, encode, scan
+from shiftwatch.store.framing import FileBytes, decode, encode, scan
 from shiftwatch.store.segment import Numbered, Segment, decode_row, encode_row, encode_segment
 from shiftwatch.summaries import Histogram, Moments, Summary, Tallies
 from shiftwatch.summaries.histogram import BINS
@@ -344,10 +344,9 @@ def test_a_damaged_segment_loses_only_what_is_damaged(tmp_path):
     writer = recorded(tmp_path, range(64))
     (file,) = writer.folder.glob("*.seg")
     data = bytearray(file.read_bytes())
-    frame, end = decode(bytes(data))
-    body = end - len(frame.body)
-    data[body + frame.arrays["metric 0"][3]] ^= 0xFF
-    data[body + frame.arrays["histograms"][3]] ^= 0xFF
+    frame, _ = decode(bytes(data))
+    data[frame.arrays["metric 0"][3]] ^= 0xFF
+    data[frame.arrays["histograms"][3]] ^= 0xFF
     file.write_bytes(data)
     run = open_run(tmp_path)
     assert "left out at steps 0 to 63: histograms, metric 'kl'" in run.notes[0]
@@ -757,5 +756,23 @@ def test_an_interrupt_in_the_middle_of_a_write_leaves_no_half_window(tmp_path, m
 def test_a_reader_of_an_unchanged_run_reads_no_segment_twice(tmp_path):
     recorded(tmp_path, range(130))
     first, second = open_run(tmp_path), open_run(tmp_path)
-    assert first._chunks[0].segment is second._chunks[0].segment
+    assert first.chunks[0].segment is second.chunks[0].segment
     assert Path(first.path) == tmp_path
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "pread"), reason="such a file cannot be removed while it is open"
+)
+def test_a_large_run_opens_without_being_loaded_and_survives_its_removal(tmp_path, monkeypatch):
+    """The bytes of segments stay on disk until they are asked for, and are read from what was opened."""
+    recorded(tmp_path, range(130)).close()
+    monkeypatch.setattr("shiftwatch.store.reader._LARGE", 0)
+    run = open_run(tmp_path)
+    assert isinstance(run.chunks[0].segment.frame.data, FileBytes)
+    for file in tmp_path.rglob("*.seg"):
+        (tmp_path / "other").write_bytes(b"something else")
+        os.replace(tmp_path / "other", file)  # as the writer does where it merges
+        file.unlink()
+    np.testing.assert_array_equal(
+        run.summary(3).histogram.counts, window(3).summary.histogram.counts
+    )

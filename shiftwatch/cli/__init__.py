@@ -1,4 +1,4 @@
-"""The command line: `shiftwatch demo`, `show`, `alerts`, `report`, `compare`, `export`.
+"""The command line: `shiftwatch demo`, `show`, `alerts`, `report`, `serve`, `compare`, `export`.
 
 A command is a module of this package: its docstring is its help, `arguments` its options and
 `run` what it does. NumPy is loaded when a command needs it, so that help answers at once.
@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from shiftwatch._version import __version__
-from shiftwatch.cli import alerts, compare, demo, export, report, show
+from shiftwatch.cli import alerts, compare, demo, export, report, serve, show
 from shiftwatch.cli.terminal import escape
 
 #: The commands, in the order in which a newcomer meets them.
-COMMANDS = (demo, show, alerts, report, compare, export)
+COMMANDS = (demo, show, alerts, report, serve, compare, export)
 
 _ABOUT = """\
 Read what shiftwatch recorded: a run is the folder that a training script wrote,

@@ -2,11 +2,13 @@
 
   shiftwatch show runs/first
   shiftwatch show runs/first --all | less
+  shiftwatch show runs/first --follow
 
 The table has the outputs of all layers in the order in which they run, and what else has an
 alert (marked "!"): each metric in the last window and where its size was largest, and how far
 the distribution was from the reference over time. It fits the terminal's width; through a pipe
-nothing is cut.
+nothing is cut. With --follow it is drawn anew as the run grows, until the run ends or Ctrl-C;
+through a pipe, that is a line for each incident and for progress.
 """
 
 from __future__ import annotations
@@ -30,10 +32,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help="gradients, weights, evaluation and all events, too"
     )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="go on while the run is written (needs shiftwatch[cli])",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the summary."""
+    """Print the summary, or follow the run."""
+    if args.follow:
+        if args.attempt:
+            raise ValueError("--follow shows the latest attempt; leave --attempt out.")
+        from shiftwatch.cli.follow import follow
+
+        return follow(args.folder, args.all)
     from shiftwatch.cli.layers import layer_table
     from shiftwatch.report import wording
 

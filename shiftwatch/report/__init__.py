@@ -9,4 +9,5 @@ Content-Security-Policy enforces, and no name from the run can become markup.
 
 from shiftwatch.report.comparison import render_comparison as render_comparison
 from shiftwatch.report.page import render as render
+from shiftwatch.report.page import update as update
 from shiftwatch.report.page import write as write

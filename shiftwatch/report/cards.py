@@ -9,10 +9,12 @@ import html
 import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
-from shiftwatch.report.glossary import Entry
+from shiftwatch.report.facts import Fact, facts_of
+from shiftwatch.report.glossary import Entry, title
 from shiftwatch.report.sparkline import sparkline
 from shiftwatch.report.wording import count, kind_words, listed, number, place
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from shiftwatch.records import Alert, Event, Incident
 
 _SHOWN_FOLLOWERS = 12
-_SHOWN_ALERTS = 8
+_SHOWN_FACTS = 8
 _SHOWN_INCIDENTS = 40
 
 
@@ -51,9 +53,9 @@ def incident_cards(run: Run) -> str:
     numbers = {i.number for i in run.incidents}
     loose = [a for a in run.alerts if a.incident not in numbers and a.severity != "info"]
     if loose:
-        items = "".join(_alert(run, a, cache) for a in loose[:_SHOWN_ALERTS])
+        items = "".join(_fact(run, f, cache) for f in facts_of(loose)[:_SHOWN_FACTS])
         cards.append(
-            f'<article class="card warning"><header><h3>Alerts outside an incident</h3></header>'
+            f'<article class="card warning"><header><h2>Alerts outside an incident</h2></header>'
             f'<ul class="alerts">{items}</ul></article>'
         )
     hidden = len(ordered) - _SHOWN_INCIDENTS
@@ -63,50 +65,66 @@ def incident_cards(run: Run) -> str:
 
 
 def _card(run: Run, incident: Incident, cache: dict[str, np.ndarray]) -> str:
-    alerts = [a for a in run.alerts if a.incident == incident.number]
+    facts = facts_of(a for a in run.alerts if a.incident == incident.number)
     state = "still open" if incident.cleared is None else f"cleared at step {incident.cleared:,}"
     kinds = listed([kind_words(k) for k in incident.kinds]) if incident.kinds else "no alert kept"
-    items = "".join(_alert(run, a, cache) for a in alerts[:_SHOWN_ALERTS])
-    if len(alerts) > _SHOWN_ALERTS:
-        items += f'<li class="quiet">{count(len(alerts) - _SHOWN_ALERTS, "more alert")}</li>'
-    facts = f"since step <b>{incident.step:,}</b>, detected at step <b>{incident.detected:,}</b>, {state}"
+    items = "".join(_fact(run, f, cache) for f in facts[:_SHOWN_FACTS])
+    if len(facts) > _SHOWN_FACTS:
+        items += f'<li class="quiet">{count(len(facts) - _SHOWN_FACTS, "more alert")}</li>'
+    when = f"since step <b>{incident.step:,}</b>, detected at step <b>{incident.detected:,}</b>, {state}"
     severity = incident.severity if incident.severity in ("info", "warning") else "critical"
     return (
         f'<article class="card {severity}"><header>'
         f'<span class="badge">{text(incident.severity)}</span>'
-        f'<h3><span class="nr">{incident.number}</span> {_layer_link(place(incident.origin), incident.origin)}'
-        f'<span class="kinds">{text(kinds)}</span></h3>'
-        f'<p class="quiet">{facts}</p></header>'
+        f'<h2><span class="nr">{incident.number}</span> '
+        f"{layer_link(place(incident.origin), incident.origin, incident.step)} "
+        f'<span class="kinds">{text(kinds)}</span></h2>'
+        f'<p class="quiet">{when}</p></header>'
         f'<ul class="alerts">{items}</ul>{_followers(incident)}</article>'
     )
 
 
-def _alert(run: Run, alert: Alert, cache: dict[str, np.ndarray]) -> str:
-    svg = sparkline(run, alert, cache)
-    advice = f'<p class="advice">{text(alert.advice)}</p>' if alert.advice else ""
+def _fact(run: Run, fact: Fact, cache: dict[str, np.ndarray]) -> str:
+    kinds = listed([kind_words(k) for k in fact.kinds])
+    layer = layer_link(place(fact.layer), fact.layer, fact.step)
+    advice = "".join(f'<p class="advice">{text(words)}</p>' for words in fact.advice)
+    drawn = ((a, sparkline(run, a, cache)) for a in fact.alerts)
+    alert, svg = next(((a, s) for a, s in drawn if s), (fact.alerts[0], ""))
     figure = ""
     if svg:
-        caption = f"{text(alert.metric)} · {text(alert.tensor)}"
-        figure = f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
-    return f'<li><div><p class="message">{text(alert.message)}</p>{advice}</div>{figure}</li>'
+        caption = f"{title(alert.metric)}, {fact.label}"
+        figure = f"<figure>{svg}<figcaption>{text(caption)}</figcaption></figure>"
+    return (
+        f'<li><div><p class="where">{layer} {text(fact.label)} · {text(kinds)} · '
+        f"step {fact.step:,}</p>"
+        f'<p class="message">{text(fact.sentence)}</p>{advice}</div>{figure}</li>'
+    )
 
 
 def _followers(incident: Incident) -> str:
     if not incident.followers:
         return ""
     names = incident.followers
-    shown = ", ".join(_layer_link(n, n) for n in names[:_SHOWN_FOLLOWERS])
+    shown = ", ".join(layer_link(n, n) for n in names[:_SHOWN_FOLLOWERS])
     if len(names) <= _SHOWN_FOLLOWERS:
         return f'<p class="followers"><b>Followed by</b> {shown}</p>'
-    rest = ", ".join(_layer_link(n, n) for n in names[_SHOWN_FOLLOWERS:])
+    rest = ", ".join(layer_link(n, n) for n in names[_SHOWN_FOLLOWERS:])
     return (
         f'<details class="followers"><summary><b>Followed by {count(len(names), "layer")}</b> '
         f"{text(names[0])} … {text(names[-1])}</summary><p>{shown}, {rest}</p></details>"
     )
 
 
-def _layer_link(shown: str, layer: str) -> str:
-    return f'<a href="#layer" class="layer" data-layer="{text(layer)}">{text(shown)}</a>'
+def layer_link(shown: str, layer: str, step: int | None = None) -> str:
+    """A link to a layer of the page, and to a step.
+
+    Example:
+        >>> layer_link("fc", "a b", 7)
+        '<a href="#layer=a%20b&amp;step=7" class="layer" data-layer="a b">fc</a>'
+    """
+    name = quote(layer.encode("utf-8", "replace"), safe="")
+    at = "" if step is None else f"&step={step}"
+    return f'<a href="{text(f"#layer={name}{at}")}" class="layer" data-layer="{text(layer)}">{text(shown)}</a>'
 
 
 def event_rows(events: Iterable[Event], *, kinds: bool = True) -> str:
@@ -123,7 +141,7 @@ def alert_rows(alerts: Iterable[Alert]) -> str:
     """Table rows of alerts; ``""`` without any."""
     return "".join(
         f'<tr class="{text(a.severity)}"><td class=num>{a.step:,}</td><td>{text(a.severity)}</td>'
-        f"<td>{_layer_link(a.layer, a.layer)}</td><td>{text(kind_words(a.kind))}</td>"
+        f"<td>{layer_link(a.layer, a.layer, a.step)}</td><td>{text(kind_words(a.kind))}</td>"
         f"<td class=num>{text(number(a.value))}</td><td>{text(a.message)}</td></tr>"
         for a in alerts
     )

@@ -188,6 +188,16 @@ TABLE = (
 )
 
 
+def title(key: str) -> str:
+    """A metric as a heading, known or not.
+
+    Example:
+        >>> title("kl"), title("my_metric")
+        ('KL divergence', 'My metric')
+    """
+    return GLOSSARY[key].title if key in GLOSSARY else key.replace("_", " ").capitalize()
+
+
 def entry(key: str, values: np.ndarray) -> Entry:
     """The entry of a key; for an unknown one a plain entry whose scale follows its values.
 
@@ -198,7 +208,6 @@ def entry(key: str, values: np.ndarray) -> Entry:
     if key in GLOSSARY:
         return GLOSSARY[key]
     known = values[np.isfinite(values)]
-    title = key.replace("_", " ").capitalize()
     scale = "positive"
     if known.size and known.min() < 0:
         scale = "signed"
@@ -206,7 +215,7 @@ def entry(key: str, values: np.ndarray) -> Entry:
         scale = "share"
     elif known.size and known.min() > 0 and known.max() / known.min() > 1e3:
         scale = "log"
-    return Entry(key, title, _first_line(key), scale)
+    return Entry(key, title(key), _first_line(key), scale)
 
 
 def _first_line(key: str) -> str:

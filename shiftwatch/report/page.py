@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,30 @@ from shiftwatch._version import __version__
 from shiftwatch.records import Event
 from shiftwatch.report import cards, wording
 from shiftwatch.report.glossary import Entry
-from shiftwatch.report.payload import Packed, as_json, payload
+from shiftwatch.report.markdown import markdown
+from shiftwatch.report.payload import BLOBS, Packed, as_json, payload
 from shiftwatch.summaries.histogram import EDGES
 
 if TYPE_CHECKING:
     from shiftwatch.history import Run
+
+#: Script of all pages, in the order in which it is put into one module.
+CHARTS = tuple(
+    f"charts/{name}"
+    for name in (
+        *("dom", "numbers", "rundata", "colour", "scales", "marks", "svg", "tools"),
+        *("chart", "heatmap", "density", "table"),
+    )
+)
+#: Script of each page, after that of all.
+SCRIPTS = {
+    "report": (
+        *(f"run/{name}" for name in ("blocks", "view", "address", "strip", "map", "tracks")),
+        *(f"run/{name}" for name in ("layer", "moment", "overview", "live")),
+        "report",
+    ),
+    "compare": ("compare",),
+}
 
 _ASSETS = Path(__file__).parent / "assets"
 _SLOT = re.compile(r"<!--([a-z_]+)-->")
@@ -29,18 +49,60 @@ _NOT_SETTINGS = frozenset(
 )
 
 
-def render(run: Run) -> str:
+@dataclass(frozen=True)
+class Contents:
+    """What a page of a run is filled with.
+
+    Args:
+        slots: escaped markup by slot name.
+        data: JSON without ``<``.
+        packed: the numbers that the charts draw.
+    """
+
+    slots: dict[str, str]
+    data: str
+    packed: Packed
+
+
+def render(run: Run, *, live: str = "") -> str:
     """The report of a run: one HTML page without any external reference.
 
     Args:
         run: what ``shiftwatch.open``, ``Monitor.history`` or ``Report.run`` give.
+        live: for a page that is served while the run grows: a URL, relative to the page, that
+            answers with :func:`update`. The page asks there every few seconds and redraws
+            itself in place.
 
     Returns:
         HTML. It opens from a file, a mail or an artifact store; its own security policy
-        forbids every request.
+        forbids every request, or with ``live`` every request but those to its own server.
 
-    Cost: one read of every window; 160 layers × 2,000 windows take a few seconds and megabytes.
+    Cost: one read of every window; 160 layers × 10,000 windows take a few seconds and megabytes.
     """
+    page = contents(run)
+    return assemble("report", page.slots, data=page.data, packed={"": page.packed}, live=live)
+
+
+def update(run: Run) -> str:
+    """What a page made by :func:`render` with ``live`` needs to show the run as it is now.
+
+    Args:
+        run: the same run, read again.
+
+    Returns:
+        JSON, ASCII only, for the script of the page and nobody else: it may change with any
+        version.
+
+    Cost: that of :func:`render`. A server should answer 304 where the folder did not change.
+    """
+    page = contents(run)
+    blobs = {kind: getattr(page.packed, kind).text() for kind in BLOBS}
+    head, tail = as_json({"slots": page.slots, "blobs": blobs})[:-1], page.data
+    return f'{head},"data":{tail}}}'
+
+
+def contents(run: Run) -> Contents:
+    """Words and numbers of a run's page."""
     packed = Packed()
     data = payload(run, packed)
     level, sentence = wording.verdict(run)
@@ -49,43 +111,39 @@ def render(run: Run) -> str:
     settings = {k: v for k, v in run.meta.items() if k not in _NOT_SETTINGS}
     entries = [Entry(m["key"], m["title"], m["words"]) for m in data["metrics"]]
     notes = [a for a in run.alerts if a.severity == "info"]
-    return assemble(
-        "report",
-        {
-            "title": cards.text(f"{wording.run_name(run)} · shiftwatch"),
-            "name": cards.text(wording.run_name(run)),
-            "level": level,
-            "verdict": cards.text(sentence),
-            "facts": cards.fact_list(wording.facts(run)),
-            "incidents": cards.incident_cards(run),
-            "events": section(
-                "events",
-                "Events",
-                "What the run did on purpose, which explains a change.",
-                rows(("Step", "Kind", "Detail"), cards.event_rows(others[:1000])),
+    slots = {
+        "title": cards.text(f"{wording.run_name(run)} · shiftwatch"),
+        "name": cards.text(wording.run_name(run)),
+        "verdict": f'<h1 class="verdict {level}">{cards.text(sentence)}</h1>',
+        "facts": cards.fact_list(wording.facts(run)),
+        "incidents": cards.incident_cards(run),
+        "events": section(
+            "events",
+            "Events",
+            "What the run did on purpose, which explains a change.",
+            rows(("Step", "Kind", "Detail"), cards.event_rows(others[:1000])),
+        ),
+        "dark": section(
+            "dark",
+            "Not seen",
+            "What shiftwatch could not watch or read, and why.",
+            rows(("Step", "Reason"), cards.event_rows(dark[:1000], kinds=False)),
+        ),
+        "notes": section(
+            "notes",
+            "Notes",
+            "Worth knowing, never an alarm.",
+            rows(
+                ("Step", "Severity", "Layer", "Kind", "Value", "Message"),
+                cards.alert_rows(notes[:500]),
             ),
-            "dark": section(
-                "dark",
-                "Not seen",
-                "What shiftwatch could not watch or read, and why.",
-                rows(("Step", "Reason"), cards.event_rows(dark[:1000], kinds=False)),
-            ),
-            "notes": section(
-                "notes",
-                "Notes",
-                "Worth knowing, never an alarm.",
-                rows(
-                    ("Step", "Severity", "Layer", "Kind", "Value", "Message"),
-                    cards.alert_rows(notes[:500]),
-                ),
-            ),
-            "settings": section("settings", "Configuration", "", cards.settings(settings)),
-            "glossary": cards.glossary(entries),
-            "version": cards.text(__version__),
-        },
-        data=as_json({"run": data, "edges": edges()}),
-        packed={"": packed},
-    )
+        ),
+        "settings": section("settings", "Configuration", "", cards.settings(settings)),
+        "glossary": cards.glossary(entries),
+        "version": cards.text(__version__),
+    }
+    page = {"run": data, "edges": edges(), "markdown": markdown(run)}
+    return Contents(slots, as_json(page), packed)
 
 
 def _unseen(run: Run) -> list[Event]:
@@ -135,30 +193,38 @@ def write_text(text: str, target: Path) -> Path:
 
 
 def assemble(
-    page: str, slots: Mapping[str, str], *, data: str, packed: Mapping[str, Packed]
+    page: str,
+    slots: Mapping[str, str],
+    *,
+    data: str,
+    packed: Mapping[str, Packed],
+    live: str = "",
 ) -> str:
     """Template, style, script and data of a page in one text.
 
     Args:
-        page: ``"report"`` or ``"compare"``: the template's and the script's name.
+        page: ``"report"`` or ``"compare"``: the template's name.
         slots: escaped markup by slot name.
         data: JSON without ``<``.
         packed: blobs by prefix of their element's id.
+        live: where the page may ask for news, on its own server; ``""`` for nowhere.
     """
     style = _asset("report.css")
-    script = "\n".join(_asset(name) for name in ("charts.js", f"{page}.js"))
+    script = "\n".join(_asset(f"{name}.js") for name in (*CHARTS, *SCRIPTS[page]))
     policy = (
         f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
         "img-src data:; base-uri 'none'; form-action 'none'"
+        + ("; connect-src 'self'" if live else "")
     )
     blobs = "".join(
         f'<script type="text/plain" id="{prefix}blob-{kind}">{getattr(group, kind).text()}</script>\n'
         for prefix, group in packed.items()
-        for kind in ("maps", "tracks", "shades")
+        for kind in BLOBS
     )
     parts = {
         **slots,
         "policy": policy,
+        "live": f' data-live="{cards.text(live)}"' if live else "",
         "style": f"<style>{style}</style>",
         "data": f'<script type="application/json" id="data">{data}</script>\n{blobs}',
         "script": f'<script type="module">{script}</script>',
@@ -172,7 +238,8 @@ def section(name: str, title: str, words: str, body: str) -> str:
     if not body:
         return ""
     lead = f'<p class="lead">{words}</p>' if words else ""
-    return f'<section id="{name}"><h2>{title}</h2>{lead}<div class="scroll">{body}</div></section>'
+    scroll = f'<div class="scroll" tabindex="0" role="region" aria-label="{title}">{body}</div>'
+    return f'<section id="{name}"><h2>{title}</h2>{lead}{scroll}</section>'
 
 
 def rows(heads: tuple[str, ...], body: str) -> str:

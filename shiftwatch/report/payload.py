@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +29,19 @@ if TYPE_CHECKING:
     from shiftwatch.history import Run
 
 #: Most columns of time and slices of histograms on a page.
-MOST_COLUMNS, MOST_SLICES = 600, 96
+MOST_COLUMNS, LEAST_SLICES, MOST_SLICES = 600, 16, 96
 # Cells of maps and tracks together; about a byte each in the file.
 _BUDGET = 4_500_000
 _TRACK_CELLS = 10  # 7 tracks of two bytes, packed
 _HISTOGRAM_SHADES = 48
 _HISTOGRAM_CELLS = 12_000  # histograms on a page
 _MOST_RECORDS = 5_000  # alerts and events on one page
+_NEAR, _MOST_NEAR, _MOST_NEAR_WINDOWS = 100, 20, 2_000  # steps, incidents, windows in full detail
+_RATE = re.compile(r"([\d.e+-]*\d) (?:to|→) ([\d.e+-]*\d)")
+
+
+#: The blobs of a run, by name.
+BLOBS = ("maps", "tracks", "shades")
 
 
 @dataclass
@@ -64,21 +71,23 @@ def payload(
     """
     wanted = [k for k in glossary.ORDER if k in run.metrics]
     wanted += [k for k in run.metrics if k not in glossary.ORDER]
-    series = {key: run.metric(key) for key in wanted}
-    rows = sum(int((~np.isnan(v)).any(0).sum()) for v in series.values() if v.size)
-    cells = rows + (_TRACK_CELLS + 4) * len(run.sites)
+    cells = _rows(run, wanted) + (_TRACK_CELLS + 4) * len(run.sites)
     limit = int(np.clip(budget // max(cells, 1), 60, MOST_COLUMNS))
     at = columns(run.first, run.steps, limit) if at is None else at
-    slices = int(np.clip(_HISTOGRAM_CELLS // max(len(run.sites), 1), 40, MOST_SLICES))
+    slices = int(np.clip(_HISTOGRAM_CELLS // max(len(run.sites), 1), LEAST_SLICES, MOST_SLICES))
     spread = distributions(run, at, slices)
 
     maps: dict[str, np.ndarray] = {}
-    for key, values in series.items():
-        log = glossary.entry(key, values).scale == "log"
-        maps[key] = _pooled(values, at, log)
+    table: dict[str, list[Any]] = {}
+    for key in wanted:  # one at a time: all together are as large as the run
+        values = run.metric(key)
+        entry = glossary.entry(key, values)
+        maps[key] = _pooled(values, at, entry.scale == "log")
+        table[key] = _extremes(values, entry, run.steps)
     for key, derived in _derived(run, spread).items():
         if key not in maps or np.isnan(maps[key]).all():
-            maps[key] = series[key] = derived
+            maps[key] = derived
+            table[key] = _extremes(derived, glossary.entry(key, derived), at.last)
     keys = sorted(maps, key=lambda k: glossary.ORDER.index(k) if k in glossary.ORDER else 99)
     keys = [k for k in keys if not np.isnan(maps[k]).all()]
 
@@ -93,6 +102,8 @@ def payload(
         "time": {"first": at.first.tolist(), "last": at.last.tolist()},
         "slices": {"first": spread.slices.first.tolist(), "last": spread.slices.last.tolist()},
         "losses": _rounded(_losses(run, at)),
+        "near": _near(run),
+        "rates": _rates(run),
         "windows": int(run.steps.size),
         "metrics": [
             {"key": k, "title": e.title, "words": e.words, "scale": e.scale, "full": e.full}
@@ -102,14 +113,7 @@ def payload(
         "tracks": _tracks(spread, packed.tracks),
         "shades": _shades(spread, packed.shades),
         "reference": _reference(run, at, spread),
-        "table": {
-            k: _extremes(
-                series[k],
-                entries[k],
-                run.steps if series[k].shape[0] == run.steps.size else at.last,
-            )
-            for k in keys
-        },
+        "table": {k: table[k] for k in keys},
         "alerts": [to_plain(a) for a in run.alerts[:_MOST_RECORDS]],
         "incidents": [to_plain(i) for i in run.incidents[:_MOST_RECORDS]],
         "events": [to_plain(e) for e in run.events[:_MOST_RECORDS]],
@@ -167,6 +171,43 @@ def _losses(run: Run, at: Columns) -> np.ndarray:
         return np.asarray(np.add.reduceat(np.where(known, run.losses, 0.0), starts) / n)
 
 
+def _rows(run: Run, keys: list[str]) -> int:
+    """About how many rows the maps have: told by the first, the middle and the last windows."""
+    chunks = {id(c): c for c in run.chunks[:: max(1, len(run.chunks) // 2)]}
+    sites = len(run.sites)
+    known = np.zeros((len(keys), sites), bool)
+    for chunk in chunks.values():
+        known |= [(~np.isnan(chunk.metric(key, sites))).any(0) for key in keys]
+    return int(known.sum())
+
+
+def _near(run: Run) -> dict[str, list[Any]]:
+    """Loss of single steps from a little before each incident to a little after."""
+    wanted = np.zeros(run.steps.size, bool)
+    for incident in run.incidents[:_MOST_NEAR]:
+        begin, end = incident.step - _NEAR, incident.detected + _NEAR
+        wanted |= (run.steps >= begin) & (run.first <= end)
+    steps, losses = [np.zeros(0)], [np.zeros(0)]
+    for window in np.flatnonzero(wanted)[:_MOST_NEAR_WINDOWS].tolist():
+        values = run.step_losses(window)
+        span = int(run.steps[window] - run.first[window]) + 1
+        steps.append(run.first[window] + (np.arange(values.size) + 0.5) * span / values.size - 0.5)
+        losses.append(values)
+    place, value = np.concatenate(steps), np.concatenate(losses)
+    known = ~np.isnan(value)
+    return {"steps": _rounded(place[known]), "losses": _rounded(value[known])}
+
+
+def _rates(run: Run) -> list[list[float]]:
+    """[step, learning rate before, learning rate after] of the changes that were noted."""
+    found = []
+    for event in run.events[:_MOST_RECORDS]:
+        told = _RATE.fullmatch(event.detail) if event.kind == "learning_rate" else None
+        if told:
+            found.append([event.step, float(told[1]), float(told[2])])
+    return found
+
+
 def _derived(run: Run, spread: Distributions) -> dict[str, np.ndarray]:
     """Metrics that the summaries hold anyway, for runs that did not record them."""
     derived = {
@@ -221,15 +262,13 @@ def _tracks(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
 def _shades(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
     """Per site [offset, first bin, bins, largest share]: square roots of shares in 48 shades."""
     result: list[list[float] | None] = []
-    for site in range(spread.mean.shape[1]):
-        counts = spread.histograms[:, site].astype(float)
-        used = np.flatnonzero(counts.sum(0))
-        if not used.size:
+    for first, counts in spread.histograms:
+        bins = counts.shape[1]
+        if not bins:
             result.append(None)
             continue
-        first, bins = int(used[0]), int(used[-1] - used[0]) + 1
         total = counts.sum(1, keepdims=True)
-        shares = counts[:, first : first + bins] / np.where(total > 0, total, 1)
+        shares = counts / np.where(total > 0, total, 1)
         most = float(shares.max())
         codes = np.rint(np.sqrt(shares / most) * _HISTOGRAM_SHADES).astype(np.uint8)
         result.append([blob.add(codes), first, bins, most])

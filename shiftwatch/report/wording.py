@@ -189,7 +189,7 @@ def loss_range(losses: np.ndarray) -> str:
     known = losses[~np.isnan(losses)]
     if not known.size:
         return ""
-    return f"{number(float(f'{known[0]:.4g}'))} → {number(float(f'{known[-1]:.4g}'))}"
+    return f"{number(known[0], 3)} → {number(known[-1], 3)}"
 
 
 def watched(meta: Mapping[str, Any]) -> str:
@@ -226,7 +226,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Steps", f"{int(run.first[0]):,}–{last:,}" if last is not None else ""),
         ("Layers", f"{layers_of(run):,}"),
         ("Windows", f"{run.steps.size:,}"),
-        ("Overhead", percent(overhead) if run.steps.size and math.isfinite(overhead) else ""),
+        ("Cost", f"{percent(overhead)} of step time" if math.isfinite(overhead) else ""),
         ("Watched", watched(run.meta)),
         ("Loss", loss_range(run.losses)),
         ("Attempt", attempt),

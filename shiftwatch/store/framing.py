@@ -3,17 +3,66 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import weakref
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-_MAGIC = b"\xf5SWF"  # no UTF-8 text holds its first byte
-_HEAD = struct.Struct("<4sIQI")  # magic, length of the header, of the body, checksum
+MAGIC = b"\xf5SWF"  # no UTF-8 text holds its first byte
+HEAD = struct.Struct("<4sIQI")  # magic, length of the header, of the body, checksum
 _TYPES = {"|u1", "|b1", "<u2", "<u4", "<i8", "<f4", "<f8"}
+
+
+class Bytes(Protocol):
+    """Bytes that lie somewhere: in memory, or in a file."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
+
+
+class FileBytes:
+    """Bytes of an open file, read where they are asked for.
+
+    Whoever removes or replaces the file does not change them. POSIX only.
+
+    Args:
+        file: its descriptor, which is closed with this object.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     _ = file.write(b"abcdef")
+        ...     file.flush()
+        ...     FileBytes(os.dup(file.fileno()))[1:3]
+        b'bc'
+    """
+
+    #: How many there are: a process has few descriptors.
+    number = 0
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._length = os.fstat(file).st_size
+        FileBytes.number += 1
+        weakref.finalize(self, _close, file)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        start, stop, _ = part.indices(self._length)
+        return os.pread(self._file, max(stop - start, 0), start)
+
+
+def _close(file: int) -> None:
+    FileBytes.number -= 1
+    os.close(file)
 
 
 def encode(
@@ -37,8 +86,8 @@ def encode(
             body.append(raw)
     text = json.dumps({**header, "arrays": table}).encode()
     lengths = len(text), sum(map(len, body))
-    check = crc(struct.pack("<IQ", *lengths) + text)
-    return b"".join([_HEAD.pack(_MAGIC, *lengths, check), text, *body])
+    check = crc(packed_lengths(*lengths) + text)
+    return b"".join([HEAD.pack(MAGIC, *lengths, check), text, *body])
 
 
 @dataclass(frozen=True)
@@ -47,58 +96,61 @@ class Frame:
 
     Args:
         header: as given to :func:`encode`.
-        body: its bytes.
-        arrays: name to type, shape, whether packed, first byte, number of bytes.
+        data: the bytes it was found in.
+        arrays: name to type, shape, whether packed, first byte in ``data``, number of bytes.
         broken: names of arrays whose checksum does not hold.
     """
 
     header: Mapping[str, Any]
-    body: memoryview
+    data: Bytes
     arrays: Mapping[str, tuple[str, tuple[int, ...], bool, int, int]]
     broken: frozenset[str]
 
     def __getitem__(self, name: str) -> np.ndarray:
         """An array again, exactly, in this machine's byte order. Read-only."""
         kind, shape, pack, start, length = self.arrays[name]
-        raw = self.body[start : start + length]
+        raw = self.data[start : start + length]
         if pack:
             return unsqueeze(raw, kind, shape)
         array = np.frombuffer(raw, kind).reshape(shape)
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
+    def part(self, name: str, first: int, end: int) -> bytes | memoryview:
+        """Some bytes of an array that is kept as it is."""
+        start = self.arrays[name][3]
+        return self.data[start + first : start + end]
 
-def decode(data: bytes | memoryview, start: int = 0) -> tuple[Frame, int]:
+
+def decode(data: Bytes, start: int = 0) -> tuple[Frame, int]:
     """The frame that begins at a byte, and where it ends.
 
     Raises:
         EOFError: where the data end before the frame does.
         ValueError: where no frame begins here, or its header is damaged.
     """
-    view = memoryview(data)
-    if len(view) - start < _HEAD.size:
+    if len(data) - start < HEAD.size:
         raise EOFError("the head of a frame is cut short")
-    magic, text_length, body_length, check = _HEAD.unpack_from(view, start)
-    if magic != _MAGIC:
+    magic, text_length, body_length, check = HEAD.unpack(data[start : start + HEAD.size])
+    if magic != MAGIC:
         raise ValueError("no frame begins here")
-    text_at = start + _HEAD.size
+    text_at = start + HEAD.size
     body_at = text_at + text_length
     end = body_at + body_length
-    text = bytes(view[text_at:body_at])
+    text = bytes(data[text_at:body_at])
     if len(text) < text_length:
         raise EOFError("the header of a frame is cut short")
-    if crc(struct.pack("<IQ", text_length, body_length) + text) != check:
+    if crc(packed_lengths(text_length, body_length) + text) != check:
         raise ValueError("the header of a frame is damaged")
-    if end > len(view):
+    if end > len(data):
         raise EOFError("a frame is cut short")
     header = json.loads(text)
-    body = view[body_at:end]
-    arrays, broken, offset = {}, set(), 0
+    arrays, broken, at = {}, set(), body_at
     for name, kind, shape, pack, length, check in header["arrays"]:
-        arrays[name] = (str(kind), tuple(shape), bool(pack), offset, int(length))
-        if kind not in _TYPES or crc(body[offset : offset + length]) != check:
+        arrays[name] = (str(kind), tuple(shape), bool(pack), at, int(length))
+        if kind not in _TYPES or crc(data[at : at + length]) != check:
             broken.add(name)
-        offset += length
-    return Frame(header, body, arrays, frozenset(broken)), end
+        at += length
+    return Frame(header, data, arrays, frozenset(broken)), end
 
 
 def scan(data: bytes) -> Iterator[tuple[int, int, Frame | None]]:
@@ -108,12 +160,13 @@ def scan(data: bytes) -> Iterator[tuple[int, int, Frame | None]]:
         First byte, the byte after the last, and the frame; ``None`` for a stretch in which
         there is no whole frame.
     """
+    view = memoryview(data)
     start = at = 0
     while at < len(data):
         try:
-            frame, end = decode(data, at)
+            frame, end = decode(view, at)
         except (EOFError, ValueError):
-            following = data.find(_MAGIC, at + 1)
+            following = data.find(MAGIC, at + 1)
             at = following if following >= 0 else len(data)
             continue
         if start < at:
@@ -133,9 +186,16 @@ def squeeze(array: np.ndarray) -> bytes:
 
 def unsqueeze(raw: bytes | memoryview, kind: str, shape: tuple[int, ...]) -> np.ndarray:
     """Inverse of :func:`squeeze`."""
+    if kind == "|u1":
+        return np.frombuffer(zlib.decompress(raw), np.uint8).reshape(shape)
     planes = np.frombuffer(zlib.decompress(raw), np.uint8).reshape(np.dtype(kind).itemsize, -1)
     array = np.ascontiguousarray(planes.T).reshape(-1).view(kind).reshape(shape)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def packed_lengths(text_length: int, body_length: int) -> bytes:
+    """What a frame's checksum covers before the text of its header."""
+    return struct.pack("<IQ", text_length, body_length)
 
 
 def crc(data: bytes | memoryview) -> int:

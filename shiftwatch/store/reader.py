@@ -16,9 +16,11 @@ import numpy as np
 from shiftwatch.records import Alert, Event, Incident, Layer, Site, from_plain
 from shiftwatch.run import Chunk, Rows, Run
 from shiftwatch.store import folder as layout
-from shiftwatch.store.framing import decode, scan
+from shiftwatch.store.framing import Bytes, FileBytes, decode, scan
 from shiftwatch.store.segment import Numbered, Part, Recent, Segment, decode_row
 
+_MOST_OPEN = 480  # files kept open; most systems allow a process 1,024
+_LARGE = 1 << 18  # bytes under which a segment is simply read
 _GLANCES = 5  # looks at a window that is being written
 _TRIES = 100  # a segment that vanishes while it is opened has been merged: look again
 
@@ -131,8 +133,12 @@ def _chosen(names: list[str], attempt: str | int | None, run: Path) -> str:
     return wanted
 
 
-def load_segment(file: Path) -> Segment:
+def load_segment(file: Path, *, whole: bool = True) -> Segment:
     """A segment, checked. It never changes once written, so it is read once per process.
+
+    Args:
+        whole: keep its bytes in memory. Otherwise its file stays open and is read where it is
+            asked for: a run of a gigabyte then takes some megabytes until somebody looks.
 
     Raises:
         FileNotFoundError: where it has been merged meanwhile.
@@ -143,7 +149,9 @@ def load_segment(file: Path) -> Segment:
         key = (str(file), status.st_ino, status.st_mtime_ns, status.st_size)
         if key in _segments:
             return _segments[key]
-        data = stream.read()
+        few = FileBytes.number < _MOST_OPEN and hasattr(os, "pread")
+        lazily = few and not whole and status.st_size > _LARGE
+        data: Bytes = FileBytes(os.dup(stream.fileno())) if lazily else memoryview(stream.read())
     try:
         frame, _ = decode(data)
     except EOFError as error:
@@ -273,7 +281,7 @@ def _tails(folder: Path, notes: list[str]) -> Iterator[Numbered]:
 def _loaded(folder: Path, notes: list[str]) -> Iterator[Segment]:
     for file in layout.numbered(folder, ".seg"):
         try:
-            segment = load_segment(file)
+            segment = load_segment(file, whole=False)
         except ValueError as error:
             notes.append(f"{file.name} is damaged and left out: {error}")
             continue

@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shiftwatch.run import Table
 from shiftwatch.store.framing import Frame, crc, encode, squeeze, unsqueeze
 from shiftwatch.summaries.histogram import BINS
+from shiftwatch.summaries.moments import Moments
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import COUNTS, REALS, Row, mean_loss, narrow, widened
+from shiftwatch.window import COUNTS, REALS, Row, narrow, widened
 
 _ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses")
 
@@ -132,7 +134,7 @@ class Segment:
         """Metrics that some of the windows know."""
         return tuple(self.frame.header["keys"])
 
-    @property
+    @cached_property
     def sites(self) -> int:
         """Sites of the window that knows the most."""
         return int(self.index[:, 4].max(initial=0))
@@ -150,6 +152,19 @@ class Segment:
         if self.frame.broken & {"losses", "loss_sizes"}:
             return [np.zeros(0)] * len(self.index)
         return np.split(self.frame["losses"], np.cumsum(self.frame["loss_sizes"])[:-1])
+
+    @cached_property
+    def mean_losses(self) -> np.ndarray:
+        """Mean of the losses of each window that are known: float64[n], NaN where none is."""
+        number = len(self.index)
+        if self.frame.broken & {"losses", "loss_sizes"}:
+            return np.full(number, np.nan)
+        values = self.frame["losses"]
+        known = ~np.isnan(values)
+        window = np.repeat(np.arange(number), self.frame["loss_sizes"])[known]
+        count = np.bincount(window, minlength=number)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return np.bincount(window, values[known], number) / np.where(count, count, np.nan)
 
     def named(self, array: str) -> str:
         """An array of the frame in the words of a reader."""
@@ -173,6 +188,25 @@ class Segment:
             counts[:, low : low + len(block)] = block.T
         return counts
 
+    def table(self) -> Table:
+        """Numbers of all windows; no values where a checksum finds them broken."""
+        number, broken = len(self.index), self.frame.broken
+        if broken & {"reals", "counts"}:
+            empty = Moments.empty((self.sites, number))
+            reals = np.array([getattr(empty, name) for name in REALS])
+            counts = np.zeros((len(COUNTS), self.sites, number), np.int64)
+        else:
+            reals, counts = self.frame["reals"], self.frame["counts"]
+        unknown = np.zeros((self.sites, number), bool)
+        return Table(reals, counts, unknown if "bounded" in broken else self.frame["bounded"])
+
+    def bins(self, site: int) -> tuple[int, np.ndarray]:
+        """Lowest bin of one site, and the counts from there: int[bins, n]."""
+        block = self._block(site) if site < self.sites else None
+        if block is None:
+            return 0, np.zeros((0, len(self.index)), np.int64)
+        return int(self._blocks[0][site]), block
+
     @cached_property
     def _blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
         """Lowest bin, number of bins, first byte and checksum of each site; type of the counts."""
@@ -187,28 +221,16 @@ class Segment:
     def _block(self, site: int) -> np.ndarray | None:
         """Counts [bins, n] of one site; ``None`` where there are none or they are broken."""
         _, width, starts, checks, kind = self._blocks
-        raw = self._bytes[starts[site] : starts[site + 1]]
+        raw = self.frame.part("histograms", starts[site], starts[site + 1])
         if not width[site] or crc(raw) != checks[site]:
             return None
         return unsqueeze(raw, kind, (int(width[site]), len(self.index)))
-
-    @cached_property
-    def _bytes(self) -> bytes:
-        return self.frame["histograms"].tobytes()
 
     def rows(self) -> list[Numbered]:
         """All windows again. Cost: everything is decoded."""
         number, sites = len(self.index), self.sites
         sizes, bins, hits = self._sparse()
-        broken = self.frame.broken
-        if broken & {"reals", "counts"}:
-            empty = Summary.empty((sites, number))
-            reals = np.array([getattr(empty.moments, name) for name in REALS])
-            counts = np.zeros((len(COUNTS), sites, number), np.int64)
-        else:
-            reals, counts = self.frame["reals"], self.frame["counts"]
-        unknown = np.zeros((sites, number), bool)
-        bounded = unknown if "bounded" in broken else self.frame["bounded"]
+        reals, counts, bounded = self.table()
         metrics = [self.metric(key) for key in self.keys]
         table = np.array(metrics).reshape(len(metrics), number, sites)
         rows = []
@@ -279,7 +301,7 @@ class Part:
 
     @property
     def losses(self) -> np.ndarray:
-        return np.array([mean_loss(losses) for losses in self.course])
+        return self.segment.mean_losses[self.keep]
 
     @property
     def course(self) -> list[np.ndarray]:
@@ -301,3 +323,17 @@ class Part:
 
     def summary(self, window: int) -> Summary:
         return self.recent.rows(self.segment)[self.keep[window]].row.summary()
+
+    def step_losses(self, window: int) -> np.ndarray:
+        return self.segment.losses[self.keep[window]]
+
+    def table(self, sites: int) -> Table:
+        found = self.segment.table()
+        missing = sites - self.segment.sites
+        grown = [np.pad(a, [*[(0, 0)] * (a.ndim - 2), (0, missing), (0, 0)]) for a in found]
+        whole = self.keep.size == len(self.segment.index)
+        return Table(*(a if whole else a[..., self.keep] for a in grown))
+
+    def bins(self, site: int) -> tuple[int, np.ndarray]:
+        low, counts = self.segment.bins(site)
+        return low, counts if self.keep.size == len(self.segment.index) else counts[:, self.keep]

@@ -1,0 +1,77 @@
+// @ts-check
+// Histograms over time.
+
+/** Where nearly all values of a site lie, by its histograms. @param {RunData} run @param {number} site @returns {[number, number] | null} */
+function bulk(run, site) {
+  const head = run.json.shades[site];
+  if (!head) return null;
+  const [offset, first, bins] = head, slices = run.sliceEdges.length - 1;
+  let low = Infinity, high = -Infinity;
+  for (let s = 0; s < slices; s++) {
+    const at = offset + s * bins, codes = run.blobs.shades.subarray(at, at + bins);
+    const total = codes.reduce((sum, c) => sum + c * c, 0);
+    if (!total) continue;
+    let seen = 0;
+    for (let b = 0; b < bins; b++) {
+      const before = seen;
+      seen += codes[b] * codes[b];
+      if (before <= 0.002 * total && seen > 0.002 * total) low = Math.min(low, run.binEdges[first + b]);
+      if (before < 0.998 * total && seen >= 0.998 * total) high = Math.max(high, run.binEdges[first + b + 1]);
+    }
+  }
+  return low <= high ? [low, high] : null;
+}
+
+/**
+ * Histograms over time as a density map on the scale's own axis.
+ * @param {CanvasRenderingContext2D} g @param {any} box @param {(s: number) => number} x @param {RunData} run @param {number} site @param {any} scale
+ * @param {boolean} held whether a slice holds until the next one that has values
+ */
+function densityMap(g, box, x, run, site, scale, held) {
+  const head = run.json.shades[site];
+  if (!head) return;
+  const [offset, first, bins] = head, slices = run.sliceEdges.length - 1, H = Math.max(1, Math.round(box.h));
+  const image = new ImageData(slices, H), pixels = new Uint32Array(image.data.buffer);
+  const place = [];
+  for (let b = 0; b <= bins; b++) place.push(Math.max(-H, Math.min(2 * H, scale.at(run.binEdges[first + b]) - box.y)));
+  /** @type {number[]} */ const seen = [];
+  const density = new Float64Array(H), widths = new Float64Array(H).fill(1);
+  for (let b = 0; b < bins; b++)
+    for (let p = Math.max(0, Math.floor(place[b + 1])); p < Math.min(H, place[b]); p++) widths[p] = Math.max(1, place[b] - place[b + 1]);
+  for (let s = 0; s < slices; s++) {
+    density.fill(0);
+    let total = 0;
+    for (let b = 0; b < bins; b++) {
+      const code = run.blobs.shades[offset + s * bins + b];
+      if (!code) continue;
+      const weight = code * code, bottom = place[b], top = place[b + 1];
+      total += weight;
+      const width = Math.max(bottom - top, 1), start = bottom - top < 1 ? (bottom + top) / 2 - 0.5 : top;
+      for (let p = Math.floor(start); p < start + width; p++) {
+        if (p < 0 || p >= H) continue;
+        density[p] += (weight * Math.max(0, Math.min(p + 1, start + width) - Math.max(p, start))) / width;
+      }
+    }
+    if (!total) continue;
+    seen.push(s);
+    // Average over the width of the bin at each place: wide bins blend, narrow ones stay sharp.
+    const sum = new Float64Array(H + 1);
+    for (let p = 0; p < H; p++) sum[p + 1] = sum[p] + density[p];
+    /** @param {number} p */
+    const mass = (p) => { const q = Math.max(0, Math.min(H, p)), k = Math.min(H - 1, Math.floor(q)); return sum[k] + (q - k) * density[k]; };
+    const smooth = density.map((_, p) => (mass(p + 0.5 + widths[p] / 2) - mass(p + 0.5 - widths[p] / 2)) / widths[p]);
+    const ordered = Float64Array.from(smooth).filter((v) => v > 0).sort();
+    const top = ordered[Math.floor(0.97 * (ordered.length - 1))] || 1;
+    for (let p = 0; p < H; p++) {
+      const i = Math.round(255 * Math.sqrt(Math.min(1, smooth[p] / top)));
+      pixels[p * slices + s] = i > 4 ? ink.density[i] : 0;
+    }
+  }
+  g.imageSmoothingEnabled = false;
+  const off = canvasOf(image);
+  for (const [i, s] of seen.entries()) {
+    const left = x(run.sliceEdges[s]), right = x(run.sliceEdges[held ? seen[i + 1] ?? slices : s + 1]);
+    if (right < box.x || left > box.x + box.w) continue;
+    g.drawImage(off, s, 0, 1, H, left, box.y, right - left + 0.4, box.h);
+  }
+}

@@ -1,0 +1,56 @@
+// @ts-check
+// A page that is served asks for news of its run, and redraws itself where it stands.
+
+const LEAST = 2_000, MOST = 60_000, AWAY = 10_000; // milliseconds between two questions
+
+/** @param {View} view */
+function follow(view) {
+  const url = document.body.dataset.live, note = $("live");
+  if (!url) return;
+  /** @type {Map<any, string>} */ const shown = new Map();
+  let tag = "", wait = LEAST, timer = 0, last = new Date();
+  document.body.dataset.updates = "0";
+  note.hidden = false;
+  /** @param {string} words @param {boolean} [well] */
+  const say = (words, well = true) => { note.textContent = words; note.classList.toggle("away", !well); };
+  say("Live");
+
+  async function ask() {
+    clearTimeout(timer);
+    if (document.hidden) return; // asked again when it is looked at
+    const begun = performance.now();
+    try {
+      const answer = await fetch(/** @type {string} */ (url), { headers: tag ? { "If-None-Match": tag } : {}, cache: "no-store", credentials: "same-origin" });
+      if (answer.ok) {
+        const text = await answer.text(), took = performance.now() - begun;
+        tag = answer.headers.get("ETag") ?? "";
+        await take(JSON.parse(text));
+        wait = Math.min(MOST, Math.max(LEAST, 5 * took));
+      }
+      if (answer.ok || answer.status === 304) { last = new Date(); say(`Live · ${clock(last)}`); }
+      else if (answer.status === 404 || answer.status === 410) { wait = MOST; say("This run is gone.", false); }
+      else { wait = AWAY; say(`The server answers ${answer.status}; last news ${clock(last)}`, false); }
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // no answer is a TypeError, all else is ours
+      wait = AWAY;
+      say(`No answer from the server; last news ${clock(last)}`, false);
+    }
+    timer = setTimeout(ask, wait);
+  }
+  /** @param {{slots: Record<string, string>, blobs: Record<string, string>, data: any}} news */
+  async function take(news) {
+    for (const host of /** @type {any} */ (document.querySelectorAll("[data-slot]"))) {
+      const html = news.slots[host.dataset.slot];
+      if (html === undefined || shown.get(host) === html) continue;
+      host.innerHTML = html; // escaped where it was written, and the page's policy lets no script in it run
+      shown.set(host, html);
+    }
+    view.take(new RunData(news.data.run, await unpacked(news.blobs), news.data.edges), news.data.markdown);
+    document.body.dataset.updates = String(Number(document.body.dataset.updates) + 1);
+  }
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
+  timer = setTimeout(ask, wait);
+}
+
+/** @param {Date} date */
+const clock = (date) => date.toLocaleTimeString("en-GB");

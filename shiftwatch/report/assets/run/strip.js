@@ -1,0 +1,114 @@
+// @ts-check
+// Loss, learning rate, alerts and events along the top.
+
+/** @param {View} view */
+function stripOf(view) {
+  const { time } = view;
+  /** @type {Float64Array} */ let losses;
+  let hasLoss = false;
+  const events = () => view.run.json.events;
+  const rates = () => view.run.json.rates;
+  const tools = h("span", { class: "tools-place" });
+  const gutter = () => gutterOf(view);
+
+  const loss = new Chart($("strip"), time, {
+    height: () => (hasLoss ? 96 : 26), gutter, label: "Loss over time, with alerts and events", top: 8, tools,
+    get title() { return hasLoss ? "Loss" : "Alerts and events"; },
+    draw: (/** @type {any} */ g, /** @type {any} */ box, /** @type {any} */ x) => {
+      const { run } = view, plot = { ...box, h: box.h - (hasLoss && events().length ? 12 : 0) };
+      if (hasLoss) {
+        const [from, to] = run.between(time), seen = losses.slice(from, to + 1), single = stepLosses(run, time, x);
+        const [lo, hi] = extent([seen, single.map(([, v]) => v)]) ?? extent([losses]) ?? [0, 1];
+        const log = lo > 0 && hi / lo > 30;
+        const pad = log ? (hi / lo) ** 0.06 : 0.06 * (hi - lo);
+        const scale = log ? vertical("log", lo / pad, hi * pad, plot.y, plot.h) : vertical("linear", lo - pad, hi + pad, plot.y, plot.h);
+        valueAxis(g, plot, scale);
+        inside(g, plot, () => {
+          g.fillStyle = ink.quiet;
+          g.beginPath();
+          for (const [step, v] of single) { const px = x(step + 0.5), py = scale.clamp(v); g.moveTo(px + 1.8, py); g.arc(px, py, 1.8, 0, 7); }
+          g.fill();
+          polyline(g, run.edges, losses, x, scale, ink.text, { width: 1.5, joined: true });
+          g.fillStyle = ink.wild;
+          losses.forEach((v, i) => { if (v === Infinity || v === -Infinity) g.fillRect(x(run.edges[i]), plot.y, 3, plot.h); });
+        });
+      }
+      inside(g, { x: box.x - 6, y: 0, w: box.w + 12, h: box.y + box.h + 8 }, () => {
+        alertMarks(g, plot, run.alerts, x);
+        g.fillStyle = ink.third;
+        g.globalAlpha = events().length > 60 ? 0.5 : 0.9;
+        for (const e of events()) {
+          const px = x(e.step), y = box.y + box.h - 3;
+          if (px < box.x - 6 || px > box.x + box.w + 6) continue;
+          g.beginPath(); g.moveTo(px, y - 4); g.lineTo(px + 4, y); g.lineTo(px, y + 4); g.lineTo(px - 4, y); g.closePath(); g.fill();
+        }
+        g.globalAlpha = 1;
+      });
+    },
+    tip: (/** @type {number} */ step) => {
+      const { run } = view, c = run.column(step), reach = ((time.hi - time.lo) / loss.box.w) * 6;
+      const near = [...run.alerts.map((/** @type {any} */ a) => [a.step, a.message]), ...events().map((/** @type {any} */ e) => [e.step, `${e.kind.replaceAll("_", " ")}: ${e.detail}`])]
+        .filter(([s]) => Math.abs(s - step) <= reach);
+      return [
+        capital(stepsOf(run, c)),
+        hasLoss ? ["Loss", fmt(losses[c])] : null,
+        ...near.slice(0, 4).map(([s, words]) => `Step ${whole(s)}: ${words}`),
+        near.length > 4 ? `and ${near.length - 4} more` : null,
+      ];
+    },
+    data: (/** @type {boolean} */ all) => {
+      const { run } = view, [from, to] = run.between(time, all), rows = [];
+      for (let c = from; c <= to; c++) rows.push([run.json.time.first[c], run.json.time.last[c], losses[c]]);
+      return { heads: ["First step", "Last step", "Loss"], rows };
+    },
+  });
+
+  const rate = new Chart($("rate"), time, {
+    height: () => 34, gutter, label: "Learning rate over time", title: "Learning rate", tools: h("span"),
+    draw: (/** @type {any} */ g, /** @type {any} */ box, /** @type {any} */ x) => {
+      const steps = rates(), known = steps.flatMap((/** @type {number[]} */ r) => [r[1], r[2]]).filter((/** @type {number} */ v) => v > 0);
+      if (!known.length) return;
+      const lo = Math.min(...known), hi = Math.max(...known), scale = vertical(hi / lo > 8 ? "log" : "linear", hi / lo > 8 ? lo / 1.5 : 0, hi * 1.15, box.y, box.h);
+      scale.ticks = [hi, lo].filter((v, i, all) => !i || Math.abs(scale.at(v) - scale.at(all[0])) > 14);
+      valueAxis(g, box, scale);
+      inside(g, box, () => {
+        g.strokeStyle = ink.third; g.lineWidth = 1.6; g.lineJoin = "round"; g.beginPath();
+        g.moveTo(x(time.first), scale.clamp(Math.max(steps[0][1], 1e-300)));
+        for (const [step, before, after] of steps) { g.lineTo(x(step), scale.clamp(Math.max(before, 1e-300))); g.lineTo(x(step), scale.clamp(Math.max(after, 1e-300))); }
+        g.lineTo(x(time.last), scale.clamp(Math.max(steps[steps.length - 1][2], 1e-300)));
+        g.stroke();
+      });
+    },
+    tip: (/** @type {number} */ step) => {
+      const steps = rates(), last = steps.filter((/** @type {number[]} */ r) => r[0] <= step).pop();
+      return [`Step ${whole(step)}`, ["Learning rate", `about ${fmt(last ? last[2] : steps[0]?.[1], 3)}`], "Changes by a factor of two or more are noted."];
+    },
+  });
+
+  function show() {
+    losses = Float64Array.from(view.run.json.losses, (v) => real(v));
+    hasLoss = losses.some(Number.isFinite);
+    const loud = view.run.alerts.some((/** @type {any} */ a) => a.severity !== "info");
+    $("loss-title").replaceChildren(...[
+      hasLoss ? "Loss" : "Alerts and events",
+      loud && h("span", {}, dot(ink.critical), "alert"),
+      events().length > 0 && h("span", {}, dot(ink.third), "event, such as another learning rate or mode"),
+      tools,
+    ].filter(Boolean));
+    $("strip-panel").hidden = !hasLoss && !events().length && !view.run.alerts.length;
+    $("rate-title").hidden = $("rate").hidden = !rates().length;
+    loss.redraw(); rate.redraw();
+  }
+  return show;
+}
+
+/** Losses of single steps around incidents, where there is room for them. @param {RunData} run @param {Time} time @param {(s: number) => number} x @returns {[number, number][]} */
+function stepLosses(run, time, x) {
+  if (x(time.lo + 1) - x(time.lo) < 1.5) return [];
+  const { steps, losses } = run.json.near;
+  return steps.map((/** @type {number} */ s, /** @type {number} */ i) => [s, real(losses[i])])
+    .filter((/** @type {[number, number]} */ [s, v]) => s >= time.lo && s < time.hi && Number.isFinite(v));
+}
+
+/** @param {string} words */
+const capital = (words) => words[0].toUpperCase() + words.slice(1);

@@ -1,0 +1,246 @@
+"""A reader's walk through the report: choose, zoom, open, link, take away, by any hand and eye."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import pytest
+
+from shiftwatch import report
+from tests.browser import opened as opened
+from tests.browser import pictured, violations
+from tests.simulated import HOSTILE, empty_run, simulated
+
+
+@functools.cache
+def _page() -> str:
+    return report.render(simulated())
+
+
+@functools.cache
+def _hostile() -> str:
+    return report.render(simulated(names=HOSTILE, windows=40))
+
+
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)]
+)
+def test_a_walk_from_the_verdict_to_one_step_of_a_layer(
+    opened: Any, width: int, dark: bool
+) -> None:
+    """Metric, zoom, layer and step, each on the page that the one before left behind."""
+    page = opened(_page(), width=width, dark=dark)
+    page.select_option("#metric", "variance_shift")
+    assert "Logarithm of variance" in page.text_content("#metric-words")
+    _drag(page, "#map canvas", 0.55, 0.75)
+    assert page.text_content("#range").startswith("Steps ")
+    page.click("#next")
+    assert page.text_content("#layer-name") == "block1.relu"
+    middle = page.locator("#tracks canvas").first
+    middle.scroll_into_view_if_needed()
+    middle.click(position={"x": page.evaluate("innerWidth") * 0.6, "y": 60})
+    assert page.is_visible("#moment")
+    assert page.text_content("#moment-title").startswith("At steps ")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.wait_for_function("location.hash.includes('step=')")
+    pictured(page, f"walk-{width}-{'dark' if dark else 'light'}")
+
+
+def _drag(page: Any, selector: str, start: float, end: float) -> None:
+    """Press, move and release across a share of a canvas' width."""
+    canvas = page.locator(selector).first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + start * box["width"], box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + end * box["width"], box["y"] + 60, steps=4)
+    page.mouse.up()
+
+
+# -- links ----------------------------------------------------------------------------------
+
+
+def test_a_link_opens_the_page_at_its_layer_step_and_zoom(opened: Any) -> None:
+    """What the address names is what is shown."""
+    page = opened(
+        _page(), at="#layer=block2.conv&tensor=weight&part=weight&step=700&from=500&to=900"
+    )
+    assert page.text_content("#layer-name") == "block2.conv"
+    assert page.get_attribute("#tensor [data-key=weight]", "aria-pressed") == "true"
+    assert page.text_content("#moment-title").startswith("At steps ")
+    assert page.text_content("#range") == "Steps 500–899."
+
+
+def test_the_address_of_what_is_shown_leads_back_to_it(opened: Any) -> None:
+    """A page opened at the address that another page wrote shows the same."""
+    page = opened(_page())
+    page.click("#next")
+    page.select_option("#metric", "js")
+    page.wait_for_function("location.hash.includes('metric=js')")
+    again = opened(_page(), at=page.evaluate("location.hash"))
+    assert again.text_content("#layer-name") == page.text_content("#layer-name")
+    assert again.input_value("#metric") == "js"
+
+
+def test_links_of_a_card_go_to_layer_and_step_and_the_browser_goes_back(opened: Any) -> None:
+    """A follower opens; going back closes it again."""
+    page = opened(_page(), at="#layer=block0.relu&step=100")
+    page.locator(".followers a.layer").first.click()
+    assert page.text_content("#layer-name") == "block1.relu"
+    page.go_back()
+    page.wait_for_function("document.querySelector('#layer-name').textContent == 'block0.relu'")
+
+
+@pytest.mark.parametrize("address", ["#layer=nothing", "#step=abc", "#%E0%A4%A", "#from=9&to=1"])
+def test_an_address_that_leads_nowhere_shows_the_page_as_it_begins(
+    opened: Any, address: str
+) -> None:
+    """Nothing in an address can break the page."""
+    assert opened(_page(), at=address).text_content("#layer-name") == "block1.norm"
+
+
+def test_a_link_to_a_hostile_name_opens_that_layer_and_no_markup(opened: Any) -> None:
+    """The address is read as text."""
+    page = opened(_hostile(), at=f"#layer={quote(HOSTILE[1], safe='')}")
+    assert page.text_content("#layer-name") == HOSTILE[1]
+    assert page.locator("img").count() == 0 and page.title() != "pwned"
+
+
+# -- blocks ---------------------------------------------------------------------------------
+
+
+def test_blocks_fold_and_unfold(opened: Any) -> None:
+    """One click folds all; a click on a block's head opens that block alone."""
+    page = opened(_page())
+    tall = page.locator("#map canvas").bounding_box()["height"]
+    page.click("#fold")
+    assert page.text_content("#fold") == "Unfold blocks"
+    page.wait_for_function(f"document.querySelector('#map canvas').clientHeight < {tall - 100}")
+    pictured(page, "folded")
+    page.locator("#map canvas").click(position={"x": 30, "y": 14 + 1.5 * 22})
+    page.wait_for_function("document.querySelector('#map canvas').clientHeight > 14 + 7 * 22")
+
+
+def test_a_deep_network_begins_folded_but_for_the_block_of_the_incident(opened: Any) -> None:
+    """Hundreds of layers fit the screen."""
+    run = simulated(layers=150, windows=20, tensors=("output",), evaluation=False)
+    page = opened(report.render(run), name="deep")
+    assert page.locator("#map canvas").bounding_box()["height"] < 1100
+    assert page.text_content("#layer-name") == "block16.relu"
+
+
+# -- taking charts away ---------------------------------------------------------------------
+
+
+def _export(page: Any, place: str, words: str) -> Path:
+    page.locator(place).locator("summary").first.click()
+    with page.expect_download() as download:
+        page.locator(place).locator(f"button:text-is('{words}')").first.click()
+    return Path(download.value.path())
+
+
+@pytest.mark.parametrize("place", ["#loss-title", "#map-tools", "#tracks .track >> nth=1"])
+def test_a_chart_is_saved_as_png_svg_and_csv(opened: Any, place: str) -> None:
+    """The files are what they say: a picture of its size, well-formed SVG, rows of numbers."""
+    page = opened(_page())
+    assert _export(page, place, "Save PNG").read_bytes().startswith(b"\x89PNG\r\n")
+    svg = _export(page, place, "Save SVG").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(list(root.iter())) > 10 and "NaN" not in svg
+    rows = list(csv.reader(_export(page, place, "Save CSV").read_text("utf-8").splitlines()))
+    assert len({len(row) for row in rows}) == 1 and len(rows) > 12
+
+
+def test_the_pictures_of_a_hostile_run_are_well_formed(opened: Any) -> None:
+    """Names are escaped in SVG, and no cell of a table begins a formula."""
+    page = opened(_hostile())
+    svg = ElementTree.fromstring(_export(page, "#map-tools", "Save SVG").read_text("utf-8"))
+    words = {node.text for node in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert "plain" in words and "<svg onload=alert(1)>" in words
+    table = _export(page, "#map-tools", "Save CSV").read_text("utf-8")
+    assert not re.search(r"(?m)^[=+@]", table)
+
+
+def test_the_table_behind_a_chart_holds_the_steps_in_view(opened: Any) -> None:
+    """Zoomed, it has the rows of the zoom; Escape closes it and leaves the page as it was."""
+    page = opened(_page(), at="#layer=block1.norm&from=600&to=650")
+    page.locator("#tracks .track summary").first.click()
+    page.locator("#tracks .track button:text-is('Show table')").first.click()
+    rows = page.locator("dialog tbody tr")
+    assert rows.count() == 10
+    assert rows.first.locator("th").text_content() == "600"
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+
+
+def test_the_verdict_is_copied_as_markdown(opened: Any) -> None:
+    """What lands in the clipboard is the verdict with its incidents, names in code spans."""
+    page = opened(_page())
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.click("#markdown")
+    page.wait_for_function("document.querySelector('#markdown').textContent == 'Copied'")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert "2 incidents. It began in block1.norm at step 600" in copied
+    assert "`block1.norm`" in copied and "followed by `block1.relu`" in copied
+
+
+# -- by any hand and eye --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("which", ["usual", "healthy", "hostile", "empty", "pinned"])
+def test_axe_finds_nothing_against_the_page(
+    opened: Any, which: str, width: int, dark: bool
+) -> None:
+    """Contrast, names, roles, order of headings: all rules of axe-core."""
+    html = {
+        "usual": _page,
+        "pinned": _page,
+        "healthy": lambda: report.render(simulated(windows=30, fault=False)),
+        "hostile": _hostile,
+        "empty": lambda: report.render(empty_run()),
+    }[which]()
+    at = "#layer=block1.norm&step=620&from=500&to=700" if which == "pinned" else ""
+    assert violations(opened(html, width=width, dark=dark, at=at)) == []
+
+
+def test_nothing_jumps_when_another_layer_is_opened(opened: Any) -> None:
+    """The browser's own measure of shifting layout stays at zero but for the layer's own charts."""
+    page = opened(_page())
+    page.locator("#layer").scroll_into_view_if_needed()
+    before = page.evaluate("document.querySelector('#layer-name').getBoundingClientRect().top")
+    for _ in range(3):
+        page.click("#next")
+    after = page.evaluate("document.querySelector('#layer-name').getBoundingClientRect().top")
+    assert after == before
+
+
+def test_print_is_light_whatever_the_theme(opened: Any) -> None:
+    """Paper is white: charts drawn in the dark are drawn anew for it."""
+    page = opened(_page(), dark=True)
+    corner = "(() => { const c = document.querySelector('#map canvas'); return [...c.getContext('2d').getImageData(c.width / 2, 30, 1, 1).data].slice(0, 3); })()"
+    assert max(page.evaluate(corner)) < 120
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert min(page.evaluate(corner)) > 180
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.wait_for_timeout(100)
+    assert max(page.evaluate(corner)) < 120
+
+
+def test_escape_gives_up_the_step_and_then_the_zoom(opened: Any) -> None:
+    """The keyboard undoes what the pointer did."""
+    page = opened(_page(), at="#layer=block1.norm&step=620&from=500&to=700")
+    page.focus("#map canvas")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#moment")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#reset")
