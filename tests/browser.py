@@ -56,6 +56,15 @@ def pictured(page: Any, name: str) -> None:
     page.screenshot(path=_PICTURES / f"{name}.png", full_page=True)
 
 
+def until(page: Any, expression: str) -> None:
+    """Wait until something holds in the page, whose policy lets no waiting script in."""
+    for _ in range(500):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"It never came to hold: {expression}")
+
+
 def violations(page: Any) -> list[str]:
     """What axe-core finds against accessibility: rule, how bad, and where."""
     page.evaluate(_AXE.read_text(encoding="utf-8"))

@@ -10,6 +10,7 @@ from typing import Any
 
 from shiftwatch import report
 from shiftwatch.run import Run
+from tests.browser import until
 from tests.simulated import empty_run, simulated
 
 
@@ -66,7 +67,7 @@ def test_a_served_page_shows_what_was_added_and_stays_where_the_reader_was(brows
         assert "Healthy" in page.text_content("h1")
         page.wait_for_selector("body[data-updates='1']")  # the first answer carries the tag
         page.evaluate("location.hash = '#layer=block2.relu&step=50&from=20&to=120'")
-        page.wait_for_function("document.querySelector('#layer-name').textContent == 'block2.relu'")
+        until(page, "document.querySelector('#layer-name').textContent == 'block2.relu'")
         shown[:] = "2", simulated(windows=200)
         page.wait_for_selector("body[data-updates='2']")
         assert "It began in block1.norm at step 600" in page.text_content("h1")
