@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.faults.networks.dense import dense
 from benchmarks.faults.networks.network import Make, Norm
-from benchmarks.faults.networks.parts import groups
+from benchmarks.faults.networks.parts import Block, groups
 
 
 def autoencoder(widths: Sequence[int], activation: Make, norm: Norm | None = None) -> nn.Sequential:
@@ -60,6 +60,28 @@ def subpixel_autoencoder(width: int, code: int) -> nn.Sequential:
         nn.Linear(code, 8 * width), nn.ReLU(), nn.Unflatten(1, (2 * width, 2, 2)),
         nn.Conv2d(2 * width, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.ReLU(),
         nn.Sequential(nn.Conv2d(width, 4, 3, padding=1), nn.PixelShuffle(2)),
+    )  # fmt: skip
+
+
+def residual_autoencoder(width: int, code: int) -> nn.Sequential:
+    """A strided convolution and a block down to 4 × 4 short codes, and the same back.
+
+    As van den Oord et al. (2017) have it, but with codes that are not quantised.
+    """
+
+    def block() -> Block:
+        narrow = width // 2
+        inner = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(width, narrow, 3, padding=1),
+            nn.ReLU(), nn.Conv2d(narrow, width, 1),
+        )  # fmt: skip
+        return Block(inner)
+
+    return nn.Sequential(
+        nn.Conv2d(1, width, 4, 2, 1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), block(),
+        nn.ReLU(), nn.Conv2d(width, code, 1),
+        nn.Conv2d(code, width, 3, padding=1), block(),
+        nn.ReLU(), nn.ConvTranspose2d(width, 1, 4, 2, 1),
     )  # fmt: skip
 
 

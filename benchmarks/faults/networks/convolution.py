@@ -110,6 +110,38 @@ class Joined(nn.Module):
         return torch.cat([x, self.inner(x)], 1)
 
 
+class Beside(nn.Module):
+    """What several layers make of the same, their channels beside each other."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+def inception(channels: int, branch: int, dropout: float) -> nn.Sequential:
+    """Windows of several sizes beside each other, twice (Szegedy et al. 2015), with batch norms."""
+
+    def conv(inputs: int, outputs: int, size: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False),
+            nn.BatchNorm2d(outputs), nn.ReLU(),
+        )  # fmt: skip
+
+    def windows(inputs: int) -> Beside:
+        return Beside(
+            conv(inputs, branch, 1),
+            nn.Sequential(conv(inputs, branch, 1), conv(branch, 2 * branch, 3)),
+            nn.Sequential(conv(inputs, branch // 2, 1), conv(branch // 2, branch, 5)),
+            nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(inputs, branch, 1)),
+        )
+
+    parts = (conv(1, channels, 3), nn.MaxPool2d(2), windows(channels), windows(5 * branch))
+    return nn.Sequential(*parts, Mean(2, 3), nn.Dropout(dropout), nn.Linear(5 * branch, 10))
+
+
 def densenet(channels: int, growth: int, stages: Sequence[int]) -> nn.Sequential:
     """Each layer sees those before it; halved between stages (Huang et al. 2017)."""
 
@@ -182,4 +214,47 @@ class TemporalText(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = self.blocks(self.embed(x).transpose(1, 2))
         logits: Tensor = self.head(seen.transpose(1, 2))
+        return logits
+
+
+class Wave(nn.Module):
+    """A convolution that sees the past alone, half of it gates, and one over all channels."""
+
+    def __init__(self, width: int, gap: int) -> None:
+        super().__init__()
+        self.past = nn.ConstantPad1d((gap, 0), 0.0)
+        self.conv = nn.Conv1d(width, 2 * width, 2, dilation=gap)
+        self.activation = nn.Tanh()
+        self.gate = nn.Sigmoid()
+        self.out = nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, gates = self.conv(self.past(x)).chunk(2, 1)
+        out: Tensor = self.out(self.activation(values) * self.gate(gates))
+        return out
+
+
+class WaveNet(nn.Module):
+    """Of text: what each layer makes is added to what goes on, and to what two dense layers see.
+
+    As van den Oord et al. (2016) have it of sound.
+    """
+
+    def __init__(self, width: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.waves = nn.ModuleList(Wave(width, gap) for gap in dilations)
+        self.first = nn.ReLU()
+        self.dense = nn.Linear(width, width)
+        self.second = nn.ReLU()
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.embed(x).transpose(1, 2)
+        found = torch.zeros_like(seen)
+        for wave in self.waves:
+            made = wave(seen)
+            seen, found = seen + made, found + made
+        found = self.dense(self.first(found).transpose(1, 2))
+        logits: Tensor = self.head(self.second(found))
         return logits

@@ -49,6 +49,26 @@ class Across(nn.Module):
         return out
 
 
+class Highway(nn.Module):
+    """A dense layer, and a gate between what it makes and what came in (Srivastava et al. 2015).
+
+    Gates begin nearly closed, by biases of -1.
+    """
+
+    def __init__(self, width: int, activation: Make) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, width)
+        nn.init.constant_(self.gate.bias, -1.0)
+        self.opened = nn.Sigmoid()
+        self.made = nn.Linear(width, width)
+        self.activation = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        share = self.opened(self.gate(x))
+        out: Tensor = share * self.activation(self.made(x)) + (1 - share) * x
+        return out
+
+
 def dense(
     widths: Sequence[int],
     activation: Make = nn.ReLU,
@@ -66,6 +86,12 @@ def dense(
         if dropout:
             net.append(nn.Dropout(dropout))
     return net.append(nn.Linear(widths[-1], outputs))
+
+
+def highway(width: int, layers: int, activation: Make) -> nn.Sequential:
+    """Dense layers that let pass what they do not change."""
+    parts = [Highway(width, activation) for _ in range(layers)]
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), *parts, nn.Linear(width, 10))
 
 
 def residual_dense(width: int, blocks: int, dropout: float) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Encoders of rows of pixels, as the first transformers had them."""
+"""Encoders of rows of pixels, as the first transformers had them, and of images."""
 
 from __future__ import annotations
 
@@ -83,6 +83,39 @@ class Bert(nn.Module):
         seen = torch.cat([self.token.expand(len(x), -1, -1), self.embed(x)], 1)
         seen = self.dropout(self.norm(seen + self.place(torch.arange(seen.shape[1]))))
         logits: Tensor = self.head(self.activation(self.pool(self.blocks(seen)[:, 0])))
+        return logits
+
+
+class Compact(nn.Module):
+    """Convolution and pool make 16 elements of an image, attention pools them (Hassani et al. 2021)."""
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, width, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight)
+        self.activation = nn.ReLU()
+        self.down = nn.MaxPool2d(2)
+        self.place = nn.Embedding(16, width)
+        nn.init.trunc_normal_(self.place.weight, std=0.2)
+        self.dropout = nn.Dropout(dropout)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
+            wide = (
+                nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout),
+                nn.Linear(2 * width, width), nn.Dropout(dropout),
+            )  # fmt: skip
+            for inner in (mix, wide):
+                parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
+        self.blocks = nn.Sequential(*parts)
+        self.norm = nn.LayerNorm(width)
+        self.pool = Pool(width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.down(self.activation(self.conv(x))).flatten(2).transpose(1, 2)
+        seen = self.dropout(seen + self.place(torch.arange(seen.shape[1])))
+        logits: Tensor = self.head(self.pool(self.norm(self.blocks(seen))))
         return logits
 
 

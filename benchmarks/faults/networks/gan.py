@@ -94,3 +94,40 @@ def upsampling_forgers(width: int, dropout: float) -> Forgers:
         nn.Flatten(), nn.Linear(8 * width, 1),
     )  # fmt: skip
     return Forgers(generator, discriminator)
+
+
+class PixelNorm(nn.Module):
+    """Each pixel's channels over the root of their mean square (Karras et al. 2018)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+
+class Spread(nn.Module):
+    """A channel more: how far the samples of a batch differ, one number (Karras et al. 2018)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spread = (x.var(0, correction=0) + 1e-8).sqrt().mean()
+        return torch.cat([x, spread.expand(len(x), 1, *x.shape[2:])], 1)
+
+
+def pixelnorm_forgers(width: int) -> Forgers:
+    """Larger images, convolutions and norms of pixels against convolutions and smaller images.
+
+    These are told how far samples differ, lest all become one.
+    """
+
+    def conv(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+        return nn.Conv2d(inputs, outputs, 3, padding=1), nn.LeakyReLU(0.2)
+
+    generator = nn.Sequential(
+        nn.Linear(LATENT, 8 * width), nn.Unflatten(1, (2 * width, 2, 2)), nn.LeakyReLU(0.2),
+        PixelNorm(), nn.Upsample(scale_factor=2), *conv(2 * width, 2 * width),
+        PixelNorm(), nn.Upsample(scale_factor=2), *conv(2 * width, width),
+        PixelNorm(), nn.Conv2d(width, 1, 1), nn.Flatten(),
+    )  # fmt: skip
+    discriminator = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), *conv(1, width), nn.AvgPool2d(2),
+        Spread(), *conv(width + 1, 2 * width), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8 * width, 1),
+    )  # fmt: skip
+    return Forgers(generator, discriminator)

@@ -136,3 +136,69 @@ class Gemma(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.norm(self.blocks(self.embed(x) * self.enlarged)))
         return logits
+
+
+class SquaredReLU(nn.ReLU):
+    """The square of what is above zero (So et al. 2021)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).square()
+
+
+class Nemotron(nn.Module):
+    """Squared ReLUs, places by rotation, norms with a mean, a head of its own weight.
+
+    As Parmar et al. (2024) have it.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        parts: list[nn.Module] = []
+        for _ in range(blocks):
+            mix = (Attention(width, heads, causal=True, rotary=True),)
+            wide = (nn.Linear(width, 4 * width), SquaredReLU(), nn.Linear(4 * width, width))
+            for inner in (mix, wide):
+                parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
+        self.blocks = nn.Sequential(*parts)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
+        return logits
+
+
+class DeepNet(nn.Module):
+    """Norms after blocks, whose shortcuts weigh more and whose branches begin smaller, by their number.
+
+    As Wang et al. (2022) have it of decoders; queries and keys begin as usual.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.place = nn.Embedding(LENGTH, width)
+        nn.init.normal_(self.place.weight, std=width**-0.5)
+        self.dropout = nn.Dropout(dropout)
+        smaller, parts = (8 * blocks) ** -0.25, list[nn.Module]()
+        for _ in range(blocks):
+            mix = Attention(width, heads, causal=True)
+            wide = (nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
+            for linear in (mix.qkv, mix.proj, wide[0], wide[2]):
+                nn.init.xavier_normal_(linear.weight, smaller)
+                nn.init.zeros_(linear.bias)
+            for queries_or_keys in mix.qkv.weight.detach().split(mix.sizes)[:2]:
+                nn.init.xavier_normal_(queries_or_keys)
+            for inner in ((mix,), wide):
+                inside = nn.Sequential(*inner, nn.Dropout(dropout))
+                block = Block(inside, nn.LayerNorm(width))
+                block.shortcut = (2 * blocks) ** 0.25
+                parts.append(block)
+        self.blocks = nn.Sequential(*parts)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.dropout(self.embed(x) + self.place(torch.arange(x.shape[1])))
+        logits: Tensor = self.head(self.blocks(seen))
+        return logits

@@ -121,3 +121,22 @@ class Filtered(nn.Module):
         y, _ = self.rnn(seen.transpose(1, 2))
         logits: Tensor = self.head(self.dropout(y.mean(1)))
         return logits
+
+
+class Added(nn.Module):
+    """Of text: layers of GRU, each added to what it is given (Wu et al. 2016), and a norm."""
+
+    def __init__(self, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.rnns = nn.ModuleList(nn.GRU(width, width, batch_first=True) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.embed(x)
+        for rnn in self.rnns:
+            seen = seen + rnn(seen)[0]
+        logits: Tensor = self.head(self.dropout(self.norm(seen)))
+        return logits

@@ -109,19 +109,27 @@ def excited(widths: tuple[int, int]) -> nn.Sequential:
     return nn.Sequential(*stem, *parts, Mean(2, 3), nn.Dropout(0.1), nn.Linear(second, 10))
 
 
-def preactivation(widths: tuple[int, int]) -> nn.Sequential:
-    """Blocks of two convolutions with norm and activation before each, two widths (He et al. 2016)."""
+def preactivation(widths: tuple[int, int], dropout: float = 0.0) -> nn.Sequential:
+    """Blocks of two convolutions with norm and activation before each, two widths (He et al. 2016).
+
+    Args:
+        dropout: between the two (Zagoruyko & Komodakis 2016); 0 for none.
+    """
 
     def conv(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, ...]:
         found = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         return nn.BatchNorm2d(inputs), nn.ReLU(), found
 
+    def block(width: int) -> Block:
+        between = [nn.Dropout(dropout)] if dropout else []
+        return Block(nn.Sequential(*conv(width, width), *between, *conv(width, width)))
+
     first, second = widths
     parts = (
         nn.Conv2d(1, first, 3, padding=1, bias=False),
-        Block(nn.Sequential(*conv(first, first), *conv(first, first))),
+        block(first),
         nn.Sequential(*conv(first, second, 2)),
-        Block(nn.Sequential(*conv(second, second), *conv(second, second))),
+        block(second),
     )
     tail = (nn.BatchNorm2d(second), nn.ReLU(), Mean(2, 3), nn.Linear(second, 10))
     return nn.Sequential(*parts, *tail)
@@ -140,4 +148,20 @@ def regnet(width: int, wide: int, blocks: int) -> nn.Sequential:
             nn.Conv2d(wide, width, 1, bias=False), nn.BatchNorm2d(width),
         )  # fmt: skip
         parts.append(Block(inner, nn.ReLU()))
+    return nn.Sequential(*parts, Mean(2, 3), nn.Linear(width, 10))
+
+
+def convmixer(width: int, blocks: int) -> nn.Sequential:
+    """Patches; a way around convolutions over each channel, none around those over all of them.
+
+    As Trockman & Kolter (2022) have it: every convolution is followed by an activation and a norm.
+    """
+
+    def conv(inputs: int, size: int, **options: int) -> nn.Sequential:
+        found = nn.Conv2d(inputs, width, size, **options)
+        return nn.Sequential(found, nn.GELU(), nn.BatchNorm2d(width))
+
+    parts: list[nn.Module] = [conv(1, 2, stride=2)]
+    for _ in range(blocks):
+        parts.extend([Block(conv(width, 3, padding=1, groups=width)), conv(width, 1)])
     return nn.Sequential(*parts, Mean(2, 3), nn.Linear(width, 10))

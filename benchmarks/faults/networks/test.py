@@ -7,63 +7,66 @@ from functools import partial
 from torch import nn
 
 from benchmarks.faults.data import COPY, FORGERY, IMAGES, ROWS, TEXT
-from benchmarks.faults.networks.autoencoder import UNet, autoencoder
-from benchmarks.faults.networks.convolution import TemporalText, convolutions, mobilenet
-from benchmarks.faults.networks.dense import dense, gated_dense
-from benchmarks.faults.networks.encoder import Bert
-from benchmarks.faults.networks.gan import upsampling_forgers
-from benchmarks.faults.networks.language import Gemma, Olmo2
+from benchmarks.faults.networks.autoencoder import autoencoder, residual_autoencoder
+from benchmarks.faults.networks.convolution import WaveNet, convolutions, inception
+from benchmarks.faults.networks.dense import dense, highway
+from benchmarks.faults.networks.encoder import Compact
+from benchmarks.faults.networks.gan import pixelnorm_forgers
+from benchmarks.faults.networks.language import DeepNet, Nemotron
 from benchmarks.faults.networks.network import Network
-from benchmarks.faults.networks.parts import initialised
-from benchmarks.faults.networks.recurrent import Filtered, Tied
-from benchmarks.faults.networks.residual import preactivation, regnet
+from benchmarks.faults.networks.parts import groups, initialised, lecun
+from benchmarks.faults.networks.recurrent import Added, Recurrent
+from benchmarks.faults.networks.residual import convmixer, preactivation
 
-he, orthogonal = nn.init.kaiming_normal_, nn.init.orthogonal_
+he, glorot = nn.init.kaiming_normal_, nn.init.xavier_normal_
 
 TEST = (
     Network(
-        "dense silu rmsnorm", "dense", partial(dense, (64, 96, 80, 64), nn.SiLU, nn.RMSNorm), IMAGES, 3e-3,
-        decay=0.01,
+        "dense gelu layernorm dropout", "dense",
+        partial(dense, (64, 104, 76, 52), nn.GELU, nn.LayerNorm, 0.1), IMAGES, 3e-3, decay=0.05,
     ),
     Network(
-        "dense mish deep", "dense",
-        partial(initialised, partial(dense, (64, 76, 76, 76, 56, 56), nn.Mish), he),
-        IMAGES, 0.01, 0.9, short=True, decay=1e-4,
+        "dense tanh glorot deep", "dense",
+        partial(initialised, partial(dense, (64, 68, 68, 68, 52, 52), nn.Tanh), glorot),
+        IMAGES, 0.02, 0.9, short=True, decay=1e-4,
     ),
     Network(
-        "dense relu orthogonal", "dense",
-        partial(initialised, partial(dense, (64, 90, 60, 30)), orthogonal), IMAGES, 0.1, 0.0, short=True,
+        "dense leaky he", "dense",
+        partial(initialised, partial(dense, (64, 144, 72, 36), nn.LeakyReLU), he), IMAGES, 0.1, 0.0, short=True,
     ),
     Network(
-        "dense leaky batchnorm dropout", "dense",
-        partial(dense, (64, 120, 88, 60), partial(nn.LeakyReLU, 0.1), nn.BatchNorm1d, 0.2), IMAGES, 3e-3,
-        short=True, decay=0.05,
+        "dense elu batchnorm", "dense", partial(dense, (64, 92, 92, 46), nn.ELU, nn.BatchNorm1d),
+        IMAGES, 0.05, 0.9, short=True, decay=5e-4,
     ),
-    Network("dense gated residual", "dense", partial(gated_dense, 40, 3, 0.1), IMAGES, 2e-3, decay=0.01),
+    Network("dense highway", "dense", partial(highway, 56, 3, nn.ReLU), IMAGES, 3e-3),
     Network(
-        "cnn elu batchnorm", "convolution",
-        partial(convolutions, (12, 20, 28), nn.ELU, nn.BatchNorm2d, pool=partial(nn.MaxPool2d, 2)),
-        IMAGES, 0.03, 0.9, decay=5e-4,
+        "cnn mish groupnorm", "convolution",
+        partial(convolutions, (14, 18, 26), nn.Mish, groups(2), stride=2), IMAGES, 4e-3, decay=0.01,
+    ),
+    Network("inception", "convolution", partial(inception, 10, 6, 0.1), IMAGES, 0.05, 0.9, decay=1e-4),
+    Network("wavenet of text", "convolution", partial(WaveNet, 28, (1, 2)), TEXT, 6e-3),
+    Network(
+        "wide resnet", "residual", partial(initialised, partial(preactivation, (12, 20), 0.1), he),
+        IMAGES, 0.05, 0.9, decay=5e-4,
+    ),
+    Network("convmixer", "residual", partial(convmixer, 20, 2), IMAGES, 5e-3, decay=0.05),
+    Network("nemotron", "transformer", partial(Nemotron, 28, 2, 2), TEXT, 4e-3, decay=0.1),
+    Network("deepnet", "transformer", partial(DeepNet, 32, 2, 4, 0.05), TEXT, 1.2e-2),
+    Network(
+        "compact convolutional transformer", "transformer", partial(Compact, 24, 2, 3, 0.1),
+        IMAGES, 3e-3, decay=0.03,
     ),
     Network(
-        "mobilenet", "convolution", partial(initialised, partial(mobilenet, (10, 20, 32, 32)), he),
-        IMAGES, 0.1, 0.9, decay=1e-4,
+        "rnn both ways", "recurrent", partial(Recurrent, nn.RNN, 28, mean=True, num_layers=2, bidirectional=True),
+        ROWS, 5e-3,
     ),
-    Network("temporal convolutions of text", "convolution", partial(TemporalText, 32, (1, 2), 0.05), TEXT, 8e-3),
+    Network("gru added", "recurrent", partial(Added, 32, 2, 0.1), TEXT, 5e-3, decay=0.01),
     Network(
-        "resnet preactivation", "residual", partial(initialised, partial(preactivation, (8, 16)), he),
-        IMAGES, 0.05, 0.9, decay=1e-4,
+        "autoencoder selu", "autoencoder",
+        partial(initialised, partial(autoencoder, (68, 36, 11), nn.SELU), lecun), COPY, 2e-3, short=True,
     ),
-    Network("regnet", "residual", partial(regnet, 16, 16, 2), IMAGES, 0.1, 0.9, decay=1e-4),
-    Network("olmo 2", "transformer", partial(Olmo2, 24, 2, 2), TEXT, 5e-3, decay=0.1),
-    Network("gemma", "transformer", partial(Gemma, 32, 2, 4), TEXT, 5e-3),
-    Network("bert of rows", "transformer", partial(Bert, 24, 2, 4, 0.1), ROWS, 3e-3, decay=0.01),
-    Network("lstm tied", "recurrent", partial(Tied, 48, 0.1), TEXT, 1e-2),
-    Network("lstm of convolutions", "recurrent", partial(Filtered, 20, 24, 0.2), ROWS, 3e-3, decay=0.01),
     Network(
-        "autoencoder leaky batchnorm", "autoencoder",
-        partial(autoencoder, (88, 44, 14), partial(nn.LeakyReLU, 0.1), nn.BatchNorm1d), COPY, 3e-3, short=True,
+        "autoencoder residual", "autoencoder", partial(residual_autoencoder, 16, 2), COPY, 3e-3, decay=0.01
     ),
-    Network("unet denoising", "autoencoder", partial(UNet, 8, 0.25), COPY, 3e-3, decay=0.01),
-    Network("gan upsampling", "gan", partial(upsampling_forgers, 10, 0.25), FORGERY, 1e-3),
+    Network("gan pixelnorm", "gan", partial(pixelnorm_forgers, 10), FORGERY, 2e-3),
 )  # fmt: skip
