@@ -43,10 +43,6 @@ class Chunk(Protocol):
         """Mean loss of each window: float64[n]."""
 
     @property
-    def course(self) -> Sequence[np.ndarray]:
-        """Losses within each window, in order: n times float64[any]."""
-
-    @property
     def overhead(self) -> np.ndarray:
         """Share of the step time: float64[n]."""
 
@@ -107,11 +103,7 @@ class Rows:
 
     @cached_property
     def losses(self) -> np.ndarray:
-        return np.array([mean_loss(losses) for losses in self.course])
-
-    @cached_property
-    def course(self) -> Sequence[np.ndarray]:
-        return [r.losses for r in self.rows]
+        return np.array([mean_loss(r.losses) for r in self.rows])
 
     @cached_property
     def overhead(self) -> np.ndarray:
@@ -258,7 +250,7 @@ class Run:
 
         Of windows that were merged, means of some consecutive steps, each at the last of them.
         """
-        inside = [losses for c in self._chunks for losses in c.course]
+        inside = [c.step_losses(i) for c in self.chunks for i in range(len(c.steps))]
         spans = zip(self.first, self.steps, inside, strict=True)
         steps = [
             first + np.arange(1, losses.size + 1) * (step - first + 1) // max(losses.size, 1) - 1

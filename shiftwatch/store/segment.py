@@ -304,10 +304,6 @@ class Part:
         return self.segment.mean_losses[self.keep]
 
     @property
-    def course(self) -> list[np.ndarray]:
-        return [self.segment.losses[i] for i in self.keep]
-
-    @property
     def overhead(self) -> np.ndarray:
         return self.segment.overhead[self.keep]
 
