@@ -21,8 +21,8 @@ class Column:
     """One column.
 
     Args:
-        kind: ``"int"``, ``"float"``, ``"bool"``, ``"str"``, ``"int | None"`` or
-            ``"tuple[str, ...]"``, as a record declares its fields.
+        kind: ``"int"``, ``"float"``, ``"bool"``, ``"str"``, ``"int | None"``, or for strings and integers
+            a tuple of these, as a record declares its fields.
         values: one per row; where there are ``words``, the number of each row's word.
         words: of a column of text in which few words come back: each of them once.
     """
@@ -60,6 +60,7 @@ def to_arrow(columns: Columns, feature: str) -> pyarrow.Table:
     kinds = {
         "int": pa.int64(), "int | None": pa.int64(), "float": pa.float64(), "bool": pa.bool_(),
         "str": pa.string(), "tuple[str, ...]": pa.list_(pa.string()),
+        "tuple[int, ...]": pa.list_(pa.int64()),
     }  # fmt: skip
 
     def array(column: Column) -> Any:
@@ -98,6 +99,7 @@ def to_polars(columns: Columns, feature: str) -> polars.DataFrame:
     kinds = {
         "int": pl.Int64, "int | None": pl.Int64, "float": pl.Float64, "bool": pl.Boolean,
         "str": pl.String, "tuple[str, ...]": pl.List(pl.String),
+        "tuple[int, ...]": pl.List(pl.Int64),
     }  # fmt: skip
 
     def series(name: str, column: Column) -> Any:
@@ -110,7 +112,7 @@ def to_polars(columns: Columns, feature: str) -> polars.DataFrame:
 
 
 def rows(columns: Columns) -> Iterator[tuple[Any, ...]]:
-    """Rows of a table as plain values: numbers, strings, lists of strings, None."""
+    """Rows of a table as plain values: numbers, strings, lists, None."""
 
     def plain(column: Column) -> Iterable[Any]:
         values = _spelled(column)
@@ -137,6 +139,8 @@ def _spelled(column: Column) -> Any:
         return [spelled(text) for text in column.values]
     if column.kind == "tuple[str, ...]":
         return [[spelled(text) for text in texts] for texts in column.values]
+    if column.kind == "tuple[int, ...]":
+        return [list(numbers) for numbers in column.values]
     return column.values
 
 

@@ -60,8 +60,22 @@ def train(monitor):
         monitor.step(loss=loss)
 """
 
+RUNS = """\
+import numpy as np
+from shiftwatch import Monitor
+for name, factor in (("good", 1), ("new", 5)):
+    random = np.random.default_rng(factor)
+    with Monitor(run=f"runs/{name}") as monitor:
+        for step in range(240):
+            for layer in ("fc1", "fc2", "fc3"):
+                values = random.normal(size=(64, 16)) * (1 + step / 240)
+                moved = layer == "fc2" and step >= 120
+                monitor.observe(layer, values * (factor if moved else 1))
+            monitor.step(loss=2 * 0.99**step)
+"""
+
 #: What the reader of a page has, where its code is not whole.
-BEFORE = {"docs/alarms.md": TRAINING, "docs/ics.md": TRAINING}
+BEFORE = {"docs/alarms.md": TRAINING, "docs/ics.md": TRAINING, "docs/comparison.md": RUNS}
 
 OUTPUT = 'text title="Output"'
 
@@ -83,11 +97,13 @@ class Page:
             CodeBlockParser(OUTPUT, self._output),
         ]
         self.document = Document.parse(str(path), *parsers)
-        before = BEFORE.get(path.relative_to(ROOT).as_posix(), "") if ROOT in path.parents else ""
-        exec(before, self.document.namespace)
+        self.before = (
+            BEFORE.get(path.relative_to(ROOT).as_posix(), "") if ROOT in path.parents else ""
+        )
 
     def run(self) -> None:
         """All blocks, in order; raises what they raise."""
+        exec(self.before, self.document.namespace)
         for example in self.document.examples():
             example.evaluate()
 

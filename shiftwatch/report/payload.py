@@ -177,7 +177,8 @@ def _rows(run: Run, keys: list[str]) -> int:
     sites = len(run.sites)
     known = np.zeros((len(keys), sites), bool)
     for chunk in chunks.values():
-        known |= [(~np.isnan(chunk.metric(key, sites))).any(0) for key in keys]
+        for row, key in zip(known, keys, strict=True):
+            row |= (~np.isnan(chunk.metric(key, sites))).any(0)
     return int(known.sum())
 
 
