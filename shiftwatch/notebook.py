@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shiftwatch import wording
 from shiftwatch.cards import COLOURS, card, incident_card, text
 from shiftwatch.curve import loss_curve, place
-from shiftwatch.report import wording
 
 if TYPE_CHECKING:
     from shiftwatch.run import Run

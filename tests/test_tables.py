@@ -135,7 +135,7 @@ def test_a_file_of_each_table_reads_back(run: Run, name: str, ending: str, tmp_p
     assert list(got) == list(want)
     assert len(got) == len(want)
     for key in want:
-        if key in ("kinds", "followers", "parents"):
+        if key in ("kinds", "followers", "parents", "shape"):
             lists = [json.loads(v) if isinstance(v, str) else list(v) for v in got[key]]
             assert lists == want[key].tolist()
         elif want[key].dtype.kind == "f":

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shiftwatch import wording
 from shiftwatch.cli.layers import layer_table
 from shiftwatch.cli.terminal import STYLES, cells, escape, say, sparkline
 from shiftwatch.curve import loss_curve
 from shiftwatch.optional import need
-from shiftwatch.report import wording
 from shiftwatch.store import open_run
 
 if TYPE_CHECKING:

@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
         from shiftwatch.cli.follow import follow
 
         return follow(args.folder, args.all)
+    from shiftwatch import wording
     from shiftwatch.cli.layers import layer_table
-    from shiftwatch.report import wording
 
     with waiting("Reading the run"):
         recorded = read(args.folder, args.attempt)
@@ -80,7 +80,7 @@ def _section(title: str, lines: Sequence[tuple[str, str]]) -> None:
 
 
 def _incident(incident: Incident) -> list[str]:
-    from shiftwatch.report.wording import kind_words
+    from shiftwatch.wording import kind_words
 
     kinds = ", ".join(kind_words(kind) for kind in incident.kinds)
     state = "still open" if incident.cleared is None else f"cleared at step {incident.cleared}"

@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import numpy as np
 
+from shiftwatch import wording
 from shiftwatch.curve import loss_curve, place
 from shiftwatch.live.finding import Finder
 from shiftwatch.live.outline import Outline
 from shiftwatch.live.state import State, state
-from shiftwatch.report import wording
 from shiftwatch.run import Run
 
 #: Points of a loss curve in the list, incidents marked in it, and those named beside it.

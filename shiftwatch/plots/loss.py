@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shiftwatch import wording
 from shiftwatch.plots.style import COLUMN, FAINT, INK, SEVERITY, drawn, printable
-from shiftwatch.report import wording
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

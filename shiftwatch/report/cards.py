@@ -16,7 +16,7 @@ import numpy as np
 from shiftwatch.report.facts import Fact, facts_of
 from shiftwatch.report.glossary import Entry, title
 from shiftwatch.report.sparkline import sparkline
-from shiftwatch.report.wording import count, kind_words, listed, number, place
+from shiftwatch.wording import count, kind_words, listed, number, place
 
 if TYPE_CHECKING:
     from shiftwatch.history import Run

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from shiftwatch import wording
 from shiftwatch._version import __version__
 from shiftwatch.comparison import LIMITS, Against, Comparison, compare
 from shiftwatch.comparison.alignment import epochs
 from shiftwatch.records import INPUT, Site
-from shiftwatch.report import cards, wording
+from shiftwatch.report import cards
 from shiftwatch.report.glossary import Entry
 from shiftwatch.report.measures import MEASURES, SIZES
 from shiftwatch.report.page import assemble, edges, rows, section

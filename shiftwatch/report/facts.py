@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shiftwatch.records import Alert
-from shiftwatch.report.wording import number
+from shiftwatch.wording import number
 
 # Negative numbers and powers of ten, but no part of a name, a range or another number.
 _FIGURE = re.compile(

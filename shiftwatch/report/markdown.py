@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shiftwatch.report import wording
+from shiftwatch import wording
 from shiftwatch.report.facts import facts_of
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shiftwatch import wording
 from shiftwatch._version import __version__
 from shiftwatch.records import Event
-from shiftwatch.report import cards, wording
+from shiftwatch.report import cards
 from shiftwatch.report.glossary import Entry
 from shiftwatch.report.markdown import markdown
 from shiftwatch.report.payload import BLOBS, Packed, as_json, payload

@@ -22,8 +22,8 @@ from shiftwatch.report.timeline import (
     medians,
     smooth_quantiles,
 )
-from shiftwatch.report.wording import run_name
 from shiftwatch.summaries.histogram import BINS
+from shiftwatch.wording import run_name
 
 if TYPE_CHECKING:
     from shiftwatch.history import Run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shiftwatch.report.wording import number
+from shiftwatch.wording import number
 
 if TYPE_CHECKING:
     from shiftwatch.history import Run
