@@ -41,7 +41,11 @@ def main() -> None:
             )
             view.goto(page.as_uri())
             view.wait_for_selector('body[data-ready="1"]')
-            view.screenshot(path=PICTURE)
+            view.wait_for_timeout(200)
+            panel = view.locator("#map-panel").bounding_box()
+            bottom = panel["y"] + panel["height"]
+            area = {"x": 0, "y": 0, "width": 1200, "height": bottom + 24}
+            view.screenshot(path=PICTURE, full_page=True, clip=area)
             chromium.close()
 
 

@@ -76,6 +76,18 @@ def test_cards_carry_message_advice_followers_and_the_limit() -> None:
     assert 'class="limit"' in page and "limit −1" in page
 
 
+def test_a_card_shows_no_series_that_does_not_cross_its_limit() -> None:
+    """An alert about a part of the values is not illustrated by the whole."""
+    history = _one_layer(windows=8)  # its mean shift rises from 0 to 0.7
+    for number, limit in enumerate((0.2, -3.0), 1):
+        history.add_alert(
+            replace(_alert(), metric="mean_shift", value=2 * limit, limit=limit, incident=number)
+        )
+        history.add_incident(Incident(number, "fc", 1, 2, "warning", ("dead",)))
+    page = report.render(history.view())
+    assert page.count("limit 0.2<") == 1 and "limit −3<" not in page
+
+
 def test_infos_are_notes_and_no_alarm() -> None:
     page = _usual_page()
     cards, _, rest = page.partition('<section id="charts"')
@@ -311,11 +323,6 @@ def test_losses_of_single_steps_are_kept_around_an_incident() -> None:
     expected = np.concatenate([run.step_losses(i) for i in range(len(run))])
     assert steps.min() == 500 and 300 not in steps
     np.testing.assert_allclose(near["losses"], expected[steps.astype(int)], rtol=1e-4)
-
-
-def test_learning_rates_are_read_from_the_events() -> None:
-    data = json.loads(_element(_usual_page(), "data"))["run"]
-    assert data["rates"] == [[250, 0.1, 0.01]]
 
 
 def test_alerts_that_say_the_same_are_one_fact_with_all_its_kinds() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +36,6 @@ _HISTOGRAM_SHADES = 48
 _HISTOGRAM_CELLS = 12_000  # histograms on a page
 _MOST_RECORDS = 5_000  # alerts and events on one page
 _NEAR, _MOST_NEAR, _MOST_NEAR_WINDOWS = 100, 20, 2_000  # steps, incidents, windows in full detail
-_RATE = re.compile(r"([\d.e+-]*\d) (?:to|→) ([\d.e+-]*\d)")
 
 
 #: The blobs of a run, by name.
@@ -103,7 +101,6 @@ def payload(
         "slices": {"first": spread.slices.first.tolist(), "last": spread.slices.last.tolist()},
         "losses": _rounded(_losses(run, at)),
         "near": _near(run),
-        "rates": _rates(run),
         "windows": int(run.steps.size),
         "metrics": [
             {"key": k, "title": e.title, "words": e.words, "scale": e.scale, "full": e.full}
@@ -197,16 +194,6 @@ def _near(run: Run) -> dict[str, list[Any]]:
     place, value = np.concatenate(steps), np.concatenate(losses)
     known = ~np.isnan(value)
     return {"steps": _rounded(place[known]), "losses": _rounded(value[known])}
-
-
-def _rates(run: Run) -> list[list[float]]:
-    """[step, learning rate before, learning rate after] of the changes that were noted."""
-    found = []
-    for event in run.events[:_MOST_RECORDS]:
-        told = _RATE.fullmatch(event.detail) if event.kind == "learning_rate" else None
-        if told:
-            found.append([event.step, float(told[1]), float(told[2])])
-    return found
 
 
 def _derived(run: Run, spread: Distributions) -> dict[str, np.ndarray]:

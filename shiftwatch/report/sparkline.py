@@ -25,7 +25,7 @@ def sparkline(run: Run, alert: Alert, cache: dict[str, np.ndarray]) -> str:
         cache: metric key to float64[windows, sites], filled as needed.
 
     Returns:
-        Markup, or ``""`` where the run does not hold the series.
+        Markup, or ``""`` where the run does not hold the series, or it does not cross the limit.
     """
     if alert.metric not in run.metrics or not run.steps.size:
         return ""
@@ -47,7 +47,12 @@ def sparkline(run: Run, alert: Alert, cache: dict[str, np.ndarray]) -> str:
     limit = alert.limit
     if alert.value * limit < 0:  # a limit on the size, crossed on the other side of zero
         limit = -limit
-    return draw(steps[part], values[part, sites[0]], alert.step, limit)
+    shown = values[part, sites[0]]
+    since = shown[steps[part] >= alert.step]
+    above = limit >= 0 and alert.value >= limit
+    if not np.any(since >= limit if above else since <= limit):
+        return ""  # the alert is about a part of these values: the whole would not show it
+    return draw(steps[part], shown, alert.step, limit)
 
 
 def draw(steps: np.ndarray, values: np.ndarray, onset: int, limit: float) -> str:

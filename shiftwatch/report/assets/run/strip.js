@@ -1,5 +1,5 @@
 // @ts-check
-// Loss, learning rate, alerts and events along the top.
+// Loss, alerts and events along the top.
 
 /** @param {View} view */
 function stripOf(view) {
@@ -7,7 +7,6 @@ function stripOf(view) {
   /** @type {Float64Array} */ let losses;
   let hasLoss = false;
   const events = () => view.run.json.events;
-  const rates = () => view.run.json.rates;
   const tools = h("span", { class: "tools-place" });
   const gutter = () => gutterOf(view);
 
@@ -63,28 +62,6 @@ function stripOf(view) {
     },
   });
 
-  const rate = new Chart($("rate"), time, {
-    height: () => 34, gutter, label: "Learning rate over time", title: "Learning rate", tools: h("span"),
-    draw: (/** @type {any} */ g, /** @type {any} */ box, /** @type {any} */ x) => {
-      const steps = rates(), known = steps.flatMap((/** @type {number[]} */ r) => [r[1], r[2]]).filter((/** @type {number} */ v) => v > 0);
-      if (!known.length) return;
-      const lo = Math.min(...known), hi = Math.max(...known), scale = vertical(hi / lo > 8 ? "log" : "linear", hi / lo > 8 ? lo / 1.5 : 0, hi * 1.15, box.y, box.h);
-      scale.ticks = [hi, lo].filter((v, i, all) => !i || Math.abs(scale.at(v) - scale.at(all[0])) > 14);
-      valueAxis(g, box, scale);
-      inside(g, box, () => {
-        g.strokeStyle = ink.third; g.lineWidth = 1.6; g.lineJoin = "round"; g.beginPath();
-        g.moveTo(x(time.first), scale.clamp(Math.max(steps[0][1], 1e-300)));
-        for (const [step, before, after] of steps) { g.lineTo(x(step), scale.clamp(Math.max(before, 1e-300))); g.lineTo(x(step), scale.clamp(Math.max(after, 1e-300))); }
-        g.lineTo(x(time.last), scale.clamp(Math.max(steps[steps.length - 1][2], 1e-300)));
-        g.stroke();
-      });
-    },
-    tip: (/** @type {number} */ step) => {
-      const steps = rates(), last = steps.filter((/** @type {number[]} */ r) => r[0] <= step).pop();
-      return [`Step ${whole(step)}`, ["Learning rate", `about ${fmt(last ? last[2] : steps[0]?.[1], 3)}`], "Changes by a factor of two or more are noted."];
-    },
-  });
-
   function show() {
     losses = Float64Array.from(view.run.json.losses, (v) => real(v));
     hasLoss = losses.some(Number.isFinite);
@@ -96,8 +73,7 @@ function stripOf(view) {
       tools,
     ].filter(Boolean));
     $("strip-panel").hidden = !hasLoss && !events().length && !view.run.alerts.length;
-    $("rate-title").hidden = $("rate").hidden = !rates().length;
-    loss.redraw(); rate.redraw();
+    loss.redraw();
   }
   return show;
 }

@@ -55,7 +55,10 @@ class View {
   begin() {
     const { run, incident } = this;
     if (this.empty) return;
-    const cause = run.alerts.find((/** @type {any} */ a) => incident && a.incident === incident.number) ?? run.alerts[0];
+    const told = run.alerts.filter((/** @type {any} */ a) => incident && a.incident === incident.number);
+    /** Whether the map can show it. @param {any} a */
+    const drawn = (a) => run.sites.some((/** @type {any} */ s) => s.name === a.layer && s.tensor === a.tensor && run.row(a.metric, s.index));
+    const cause = told.find(drawn) ?? told[0] ?? run.alerts[0];
     this.mode = this.modes[0];
     const { tensors } = this;
     this.tensor = cause && cause.layer !== INPUT && tensors.includes(cause.tensor) ? cause.tensor : tensors[0] ?? "output";
