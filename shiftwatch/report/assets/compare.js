@@ -32,15 +32,7 @@ await start(async () => {
   const within = (r, at) => r.columns > 0 && at >= r.edges[0] && at < r.edges[r.columns];
   /** The axis says in what it counts. @param {any} chart */
   function counted(chart) {
-    const draw = chart.redraw.bind(chart);
-    chart.redraw = () => {
-      draw();
-      if (!chart.o.axis || state.align === "step" || chart.box.x <= 40) return;
-      const g = chart.canvas.getContext("2d"), { x, y, h: height } = chart.box;
-      g.fillStyle = ink.panel; g.fillRect(0, y + height + 5, x - 5, 18);
-      g.fillStyle = ink.quiet; g.textAlign = "right"; g.textBaseline = "top";
-      g.fillText(unit(), x - 10, y + height + 8);
-    };
+    chart.o.unit = unit;
     return chart;
   }
 
