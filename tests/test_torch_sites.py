@@ -140,7 +140,7 @@ def test_parameters_are_named_after_their_layer_and_part() -> None:
         "scale:update",
     } <= set(bench.sites)
     assert "spare:weight" in bench.sites and "spare:output" not in bench.sites
-    assert bench.layers["stem"] == Layer("stem", "Linear", "", True, ("<input>",))
+    assert bench.layers["stem"] == Layer("stem", "Linear", "", True, ("<input>",), shape=(8, 4))
     assert bench.layers["act"].activation == "tanh" and not bench.layers["act"].parameters
 
 

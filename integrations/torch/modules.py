@@ -273,7 +273,7 @@ def shape(module: nn.Module) -> tuple[int, ...]:
         >>> shape(nn.Linear(3, 2)), shape(nn.ReLU())
         ((2, 3), ())
     """
-    weight = module._parameters.get("weight")
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
     return () if weight is None or nn.parameter.is_lazy(weight) else tuple(weight.shape)
 
 

@@ -78,7 +78,7 @@ function element(line) {
 }
 
 const newest = (/** @type {any} */ a, /** @type {any} */ b) =>
-  (b.started || b.changed) - (a.started || a.changed) || (a.name < b.name ? -1 : 1);
+  (b.started || b.changed) - (a.started || a.changed) || b.changed - a.changed || (a.name < b.name ? -1 : 1);
 
 const KINDS = /** @type {[string, string, (line: any) => boolean][]} */ ([
   ["all", "All", () => true],

@@ -14,6 +14,7 @@ function follow(view) {
   /** @param {string} words @param {boolean} [well] */
   const say = (words, well = true) => { note.textContent = words; note.classList.toggle("away", !well); };
   say("Live");
+  document.documentElement.style.overflowAnchor = "none"; // it is done below, and not twice
 
   async function ask() {
     clearTimeout(timer);
@@ -39,13 +40,19 @@ function follow(view) {
   }
   /** @param {{slots: Record<string, string>, blobs: Record<string, string>, data: any}} news */
   async function take(news) {
+    const fresh = new RunData(news.data.run, await unpacked(news.blobs), news.data.edges);
+    const seen = [...document.querySelectorAll("main > *")].find((part) => part.getBoundingClientRect().bottom > 0);
+    const top = seen?.getBoundingClientRect().top ?? 0;
     for (const host of /** @type {any} */ (document.querySelectorAll("[data-slot]"))) {
       const html = news.slots[host.dataset.slot];
       if (html === undefined || shown.get(host) === html) continue;
       host.innerHTML = html; // escaped where it was written, and the page's policy lets no script in it run
       shown.set(host, html);
     }
-    view.take(new RunData(news.data.run, await unpacked(news.blobs), news.data.edges), news.data.markdown);
+    view.take(fresh, news.data.markdown);
+    // What is looked at stays where it is, whatever grew above it.
+    const moved = (seen?.getBoundingClientRect().top ?? 0) - top;
+    if (scrollY > 0 && moved) scrollBy({ top: moved, behavior: "instant" });
     document.body.dataset.updates = String(Number(document.body.dataset.updates) + 1);
   }
   document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
