@@ -156,7 +156,10 @@ def _shell(command: str) -> str:
     )
     if done.returncode > 1:
         raise RuntimeError(f"{command} ended with {done.returncode}: {done.stdout}")
-    return "\n".join(line.rstrip() for line in done.stdout.rstrip().splitlines()) + "\n"
+    lines = [line.rstrip() for line in done.stdout.rstrip().splitlines()]
+    return (
+        "\n".join(line for line in lines if not line.endswith(" …")) + "\n"
+    )  # said if it takes long
 
 
 def _wrapped(text: str) -> str:

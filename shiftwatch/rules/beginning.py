@@ -54,7 +54,7 @@ class Beginning:
     limits: tuple[tuple[int, float], ...] = ((1, 0.6), (4, 0.25), (8, 0.12))
     young: int = 16
     moved: float = 0.2
-    stands: float = 0.96
+    stands: float = 0.98
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Updates of weights in training."""
