@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from benchmarks.faults.networks.parts import Block, Pool
-from benchmarks.faults.networks.transformer import Attention
+from benchmarks.faults.networks.parts import Pool
+from benchmarks.faults.networks.transformer import Attention, stacked, wider
 
 
 class Encoder(nn.Module):
@@ -23,16 +23,12 @@ class Encoder(nn.Module):
         self.embed = nn.Linear(8, width)
         self.register_buffer("places", waves(8, width), persistent=False)
         self.dropout = nn.Dropout(dropout)
-        parts: list[nn.Module] = []
-        for _ in range(blocks):
-            mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
-            wide = (
-                nn.Linear(width, 3 * width), nn.ReLU(), nn.Linear(3 * width, width),
-                nn.Dropout(dropout),
-            )  # fmt: skip
-            for inner in (mix, wide):
-                parts.append(Block(nn.Sequential(*inner), nn.LayerNorm(width)))
-        self.blocks = nn.Sequential(*parts)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=False), nn.Dropout(dropout)],
+            lambda: [*wider(width, 3, nn.ReLU()), nn.Dropout(dropout)],
+            before=False,
+        )  # fmt: skip
         for weight in self.parameters():
             if weight.dim() > 1:
                 nn.init.xavier_uniform_(weight)
@@ -60,16 +56,12 @@ class Bert(nn.Module):
         self.place = nn.Embedding(9, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        parts: list[nn.Module] = []
-        for _ in range(blocks):
-            mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
-            wide = (
-                nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width),
-                nn.Dropout(dropout),
-            )  # fmt: skip
-            for inner in (mix, wide):
-                parts.append(Block(nn.Sequential(*inner), nn.LayerNorm(width)))
-        self.blocks = nn.Sequential(*parts)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=False), nn.Dropout(dropout)],
+            lambda: [*wider(width, 4, nn.GELU()), nn.Dropout(dropout)],
+            before=False,
+        )  # fmt: skip
         self.pool = nn.Linear(width, width)
         self.activation = nn.Tanh()
         self.head = nn.Linear(width, 10)
@@ -98,16 +90,14 @@ class Compact(nn.Module):
         self.place = nn.Embedding(16, width)
         nn.init.trunc_normal_(self.place.weight, std=0.2)
         self.dropout = nn.Dropout(dropout)
-        parts: list[nn.Module] = []
-        for _ in range(blocks):
-            mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
-            wide = (
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=False), nn.Dropout(dropout)],
+            lambda: [
                 nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout),
                 nn.Linear(2 * width, width), nn.Dropout(dropout),
-            )  # fmt: skip
-            for inner in (mix, wide):
-                parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
-        self.blocks = nn.Sequential(*parts)
+            ],
+        )  # fmt: skip
         self.norm = nn.LayerNorm(width)
         self.pool = Pool(width)
         self.head = nn.Linear(width, 10)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.faults.data import LENGTH, SYMBOLS
 from benchmarks.faults.networks.parts import Block
-from benchmarks.faults.networks.transformer import Attention, Gated
+from benchmarks.faults.networks.transformer import Attention, Gated, stacked, wider
 
 
 class GPT2(nn.Module):
@@ -26,16 +26,11 @@ class GPT2(nn.Module):
         self.embed = nn.Embedding(SYMBOLS, width)
         self.place = nn.Embedding(LENGTH, width)
         self.dropout = nn.Dropout(dropout)
-        parts: list[nn.Module] = []
-        for _ in range(blocks):
-            mix = (Attention(width, heads, causal=True), nn.Dropout(dropout))
-            wide = (
-                nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width),
-                nn.Dropout(dropout),
-            )  # fmt: skip
-            for inner in (mix, wide):
-                parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
-        self.blocks = nn.Sequential(*parts)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=True), nn.Dropout(dropout)],
+            lambda: [*wider(width, 4, nn.GELU("tanh")), nn.Dropout(dropout)],
+        )  # fmt: skip
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
         self.head.weight = self.embed.weight
@@ -68,13 +63,11 @@ class Bloom(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(SYMBOLS, width)
         self.first = nn.LayerNorm(width)
-        parts: list[nn.Module] = []
-        for _ in range(blocks):
-            mix = (Attention(width, heads, causal=True, sloped=True),)
-            wide = (nn.Linear(width, 3 * width), nn.ReLU(), nn.Linear(3 * width, width))
-            for inner in (mix, wide):
-                parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
-        self.blocks = nn.Sequential(*parts)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=True, sloped=True)],
+            lambda: wider(width, 3, nn.ReLU()),
+        )  # fmt: skip
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
 
@@ -122,12 +115,12 @@ class Gemma(nn.Module):
         super().__init__()
         self.enlarged = math.sqrt(width)
         self.embed = nn.Embedding(SYMBOLS, width)
-        parts: list[nn.Module] = []
-        for _ in range(blocks):
-            mix = Attention(width, heads, causal=True, rotary=True, shared=True)
-            for inner in (mix, Gated(width, 3 * width, partial(nn.GELU, "tanh"))):
-                parts.append(Block(nn.Sequential(nn.RMSNorm(width), inner)))
-        self.blocks = nn.Sequential(*parts)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=True, rotary=True, shared=True)],
+            lambda: [Gated(width, 3 * width, partial(nn.GELU, "tanh"))],
+            nn.RMSNorm,
+        )  # fmt: skip
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
         self.head.weight = self.embed.weight
@@ -154,13 +147,11 @@ class Nemotron(nn.Module):
     def __init__(self, width: int, blocks: int, heads: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(SYMBOLS, width)
-        parts: list[nn.Module] = []
-        for _ in range(blocks):
-            mix = (Attention(width, heads, causal=True, rotary=True),)
-            wide = (nn.Linear(width, 4 * width), SquaredReLU(), nn.Linear(4 * width, width))
-            for inner in (mix, wide):
-                parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
-        self.blocks = nn.Sequential(*parts)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=True, rotary=True)],
+            lambda: wider(width, 4, SquaredReLU()),
+        )  # fmt: skip
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.faults.data import LENGTH, SYMBOLS
-from benchmarks.faults.networks.network import Make
+from benchmarks.faults.networks.network import Make, Norm
 from benchmarks.faults.networks.parts import Block
 
 
@@ -78,6 +79,36 @@ def distances(heads: int, length: int) -> Tensor:
     return slopes[:, None, None] * (places[:, None] - places).abs()
 
 
+def wider(width: int, times: int, activation: nn.Module) -> tuple[nn.Module, ...]:
+    """Two dense layers, so many times as wide between them."""
+    return nn.Linear(width, times * width), activation, nn.Linear(times * width, width)
+
+
+def stacked(
+    number: int,
+    width: int,
+    mix: Callable[[], Sequence[nn.Module]],
+    wide: Callable[[], Sequence[nn.Module]],
+    norm: Norm = nn.LayerNorm,
+    *,
+    before: bool = True,
+) -> nn.Sequential:
+    """Blocks of what mixes elements and of what sees each alone, in turn, so many of both.
+
+    Args:
+        before: whether the norm comes before the branch, or after the sum.
+    """
+    parts: list[nn.Module] = []
+    for _ in range(number):
+        for make in (mix, wide):
+            inner = make()
+            if before:
+                parts.append(Block(nn.Sequential(norm(width), *inner)))
+            else:
+                parts.append(Block(nn.Sequential(*inner), norm(width)))
+    return nn.Sequential(*parts)
+
+
 class Transformer(nn.Module):
     """Blocks of attention and of dense layers, the norm before or after.
 
@@ -105,19 +136,12 @@ class Transformer(nn.Module):
         if symbols:
             nn.init.normal_(self.embed.weight, std=0.1)
         nn.init.normal_(self.place.weight, std=0.1)
-        parts: list[nn.Module] = []
-        for _ in range(blocks):
-            mix = Attention(width, heads, causal=bool(symbols))
-            dense = [nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width)]
-            if dropout:
-                dense.append(nn.Dropout(dropout))
-            for inner in ([mix], dense):
-                norm = nn.LayerNorm(width)
-                if before:
-                    parts.append(Block(nn.Sequential(norm, *inner)))
-                else:
-                    parts.append(Block(nn.Sequential(*inner), norm))
-        self.blocks = nn.Sequential(*parts)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=bool(symbols))],
+            lambda: [*wider(width, 3, nn.GELU()), *([nn.Dropout(dropout)] if dropout else [])],
+            before=before,
+        )  # fmt: skip
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, symbols or 10, bias=False)
         if tied:
@@ -152,11 +176,12 @@ class Llama(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(SYMBOLS, width)
         nn.init.normal_(self.embed.weight, std=0.1)
-        parts: list[nn.Module] = []
-        for _ in range(blocks):
-            for inner in (Attention(width, heads, True, rotary=True), Gated(width, 2 * width)):
-                parts.append(Block(nn.Sequential(nn.RMSNorm(width), inner)))
-        self.blocks = nn.Sequential(*parts)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=True, rotary=True)],
+            lambda: [Gated(width, 2 * width)],
+            nn.RMSNorm,
+        )  # fmt: skip
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
 
@@ -176,7 +201,7 @@ class Patches(nn.Module):
         nn.init.normal_(self.place.weight, std=0.02)
         parts: list[nn.Module] = []
         for _ in range(blocks):
-            wide = (nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+            wide = wider(width, 4, nn.GELU())  # begins before the attention beside it
             for inner in ([Attention(width, heads, causal=False)], wide):
                 parts.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
         self.blocks = nn.Sequential(*parts)
@@ -200,13 +225,12 @@ class Shared(nn.Module):
         self.embed = nn.Linear(8, width)
         self.place = nn.Embedding(8, width)
         nn.init.normal_(self.place.weight, std=0.1)
-        mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
-        wide = (
-            nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.Dropout(dropout)
+        self.block = stacked(
+            1, width,
+            lambda: [Attention(width, heads, causal=False), nn.Dropout(dropout)],
+            lambda: [*wider(width, 2, nn.ReLU()), nn.Dropout(dropout)],
+            before=False,
         )  # fmt: skip
-        self.block = nn.Sequential(
-            *(Block(nn.Sequential(*inner), nn.LayerNorm(width)) for inner in (mix, wide))
-        )
         self.head = nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
