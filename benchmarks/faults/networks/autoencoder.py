@@ -112,3 +112,33 @@ class UNet(nn.Module):
         up = self.up(self.middle(self.down(wide)))
         out: Tensor = self.head(self.last(torch.cat([wide, up], 1)))
         return out
+
+
+class SegNet(nn.Module):
+    """Pools on the way down; on the way up values return to where they were largest.
+
+    As Badrinarayanan et al. (2017) have it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+        def conv(inputs: int, outputs: int) -> nn.Sequential:
+            made = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+            return nn.Sequential(made, nn.BatchNorm2d(outputs), nn.ReLU())
+
+        self.first = conv(1, width)
+        self.halved = nn.MaxPool2d(2, return_indices=True)
+        self.second = conv(width, 2 * width)
+        self.quartered = nn.MaxPool2d(2, return_indices=True)
+        self.larger = nn.MaxUnpool2d(2)
+        self.third = conv(2 * width, width)
+        self.largest = nn.MaxUnpool2d(2)
+        self.head = nn.Conv2d(width, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen, outer = self.halved(self.first(x))
+        seen, inner = self.quartered(self.second(seen))
+        seen = self.third(self.larger(seen, inner))
+        out: Tensor = self.head(self.largest(seen, outer))
+        return out

@@ -142,6 +142,64 @@ def inception(channels: int, branch: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(*parts, Mean(2, 3), nn.Dropout(dropout), nn.Linear(5 * branch, 10))
 
 
+def squeezenet(
+    channels: int, squeezed: int, expanded: Sequence[int], dropout: float
+) -> nn.Sequential:
+    """Few channels, then windows of two sizes beside each other, again and again (Iandola et al. 2016)."""
+
+    def conv(inputs: int, outputs: int, size: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(inputs, outputs, size, padding=size // 2), nn.ReLU())
+
+    net = nn.Sequential(conv(1, channels, 3), nn.MaxPool2d(2))
+    for half in expanded:
+        net.append(conv(channels, squeezed, 1))
+        net.append(Beside(conv(squeezed, half, 1), conv(squeezed, half, 3)))
+        channels = 2 * half
+    return nn.Sequential(*net, nn.Dropout(dropout), Mean(2, 3), nn.Linear(channels, 10))
+
+
+class Half(nn.Module):
+    """Half of the channels as they are, and beside them what is made of the others."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        return torch.cat([a, self.inner(b)], 1)
+
+
+def shufflenet(channels: int, units: int) -> nn.Sequential:
+    """Half of the channels pass each unit, then all are shuffled (Ma et al. 2018).
+
+    The first unit halves the image and doubles the channels.
+    """
+
+    def conv(
+        outputs: int, size: int, inputs: int = channels, stride: int = 1
+    ) -> tuple[nn.Module, ...]:
+        groups = channels if size > 1 and inputs > 1 else 1
+        made = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+        return made, nn.BatchNorm2d(outputs)
+
+    def worked(stride: int) -> nn.Sequential:
+        return nn.Sequential(
+            *conv(channels, 1),
+            nn.ReLU(),
+            *conv(channels, 3, stride=stride),
+            *conv(channels, 1),
+            nn.ReLU(),
+        )
+
+    net = nn.Sequential(*conv(channels, 3, 1), nn.ReLU())
+    smaller = nn.Sequential(*conv(channels, 3, stride=2), *conv(channels, 1), nn.ReLU())
+    net.extend([Beside(smaller, worked(2)), nn.ChannelShuffle(2)])
+    for _ in range(units - 1):
+        net.extend([Half(worked(1)), nn.ChannelShuffle(2)])
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(2 * channels, 10))
+
+
 def densenet(channels: int, growth: int, stages: Sequence[int]) -> nn.Sequential:
     """Each layer sees those before it; halved between stages (Huang et al. 2017)."""
 
@@ -258,3 +316,25 @@ class WaveNet(nn.Module):
         found = self.dense(self.first(found).transpose(1, 2))
         logits: Tensor = self.head(self.second(found))
         return logits
+
+
+class Past(nn.Conv1d):
+    """A convolution over [batch, element, channel] that sees the past alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = self.dilation[0] * (self.kernel_size[0] - 1)
+        return super().forward(F.pad(x.transpose(1, 2), (before, 0))).transpose(1, 2)
+
+
+def bytenet(width: int, dilations: Sequence[int]) -> nn.Sequential:
+    """Of text: blocks that are narrow where they see the past, norms before (Kalchbrenner et al. 2016)."""
+    narrow = width // 2
+    parts: list[nn.Module] = [nn.Embedding(SYMBOLS, width)]
+    for gap in dilations:
+        inner = nn.Sequential(
+            nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, narrow),
+            nn.LayerNorm(narrow), nn.ReLU(), Past(narrow, narrow, 3, dilation=gap),
+            nn.LayerNorm(narrow), nn.ReLU(), nn.Linear(narrow, width),
+        )  # fmt: skip
+        parts.append(Block(inner))
+    return nn.Sequential(*parts, nn.ReLU(), nn.Linear(width, SYMBOLS))

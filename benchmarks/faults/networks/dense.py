@@ -49,6 +49,38 @@ class Across(nn.Module):
         return out
 
 
+class Maxout(nn.Module):
+    """The larger of two dense layers, unit by unit (Goodfellow et al. 2013)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, 2 * outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.linear(x).chunk(2, -1)
+        return a.maximum(b)
+
+
+class Spatial(nn.Module):
+    """Half of the values, times what all elements of a sequence have of the other half.
+
+    Begins as nearly that half alone, by weights near 0 and biases of 1 (Liu et al. 2021).
+    """
+
+    def __init__(self, width: int, elements: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width // 2)
+        mix = nn.Linear(elements, elements)
+        nn.init.normal_(mix.weight, std=0.01)
+        nn.init.ones_(mix.bias)
+        self.mix = Across(mix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, -1)
+        out: Tensor = a * self.mix(self.norm(b))
+        return out
+
+
 class Highway(nn.Module):
     """A dense layer, and a gate between what it makes and what came in (Srivastava et al. 2015).
 
@@ -86,6 +118,19 @@ def dense(
         if dropout:
             net.append(nn.Dropout(dropout))
     return net.append(nn.Linear(widths[-1], outputs))
+
+
+def dropped(share: float) -> Norm:
+    """Dropout, then a layer norm (Hiraoka et al. 2022)."""
+    return lambda width: nn.Sequential(nn.Dropout(share), nn.LayerNorm(width))
+
+
+def maxout(widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """Layers of maxout, each followed by dropout, for which it was made."""
+    net = nn.Sequential(nn.Flatten())
+    for a, b in pairwise(widths):
+        net.extend([Maxout(a, b), nn.Dropout(dropout)])
+    return net.append(nn.Linear(widths[-1], 10))
 
 
 def highway(width: int, layers: int, activation: Make) -> nn.Sequential:
@@ -127,4 +172,16 @@ def mixer(width: int, blocks: int) -> nn.Sequential:
     for _ in range(blocks):
         for inner in (Across(wide(16)), wide(width)):
             parts.append(Block(nn.Sequential(nn.LayerNorm(width), inner)))
+    return nn.Sequential(*parts, nn.LayerNorm(width), Mean(1), nn.Linear(width, 10))
+
+
+def gmlp(width: int, blocks: int) -> nn.Sequential:
+    """Dense layers of 16 patches whose gates see all of them (Liu et al. 2021)."""
+    parts: list[nn.Module] = [Cut(), nn.Linear(4, width)]
+    for _ in range(blocks):
+        inner = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), Spatial(4 * width, 16),
+            nn.Linear(2 * width, width),
+        )  # fmt: skip
+        parts.append(Block(inner))
     return nn.Sequential(*parts, nn.LayerNorm(width), Mean(1), nn.Linear(width, 10))

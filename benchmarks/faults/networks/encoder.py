@@ -109,6 +109,36 @@ class Compact(nn.Module):
         return logits
 
 
+class Along(nn.BatchNorm1d):
+    """A batch norm of [batch, element, width], over batch and elements."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+class Series(nn.Module):
+    """Of rows: learnt places, and batch norms after blocks, as suits time series (Zerveas et al. 2021)."""
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, width)
+        self.place = nn.Embedding(8, width)
+        nn.init.uniform_(self.place.weight, -0.1, 0.1)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=False), nn.Dropout(dropout)],
+            lambda: [*wider(width, 2, nn.GELU()), nn.Dropout(dropout)],
+            Along, before=False,
+        )  # fmt: skip
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.dropout(self.embed(x) + self.place(torch.arange(x.shape[1])))
+        logits: Tensor = self.head(self.blocks(seen).mean(1))
+        return logits
+
+
 def waves(length: int, width: int) -> Tensor:
     """Sines and cosines of each place, ever slower, for few places: float32[length, width]."""
     slower = 100.0 ** -(torch.arange(0, width, 2) / width)

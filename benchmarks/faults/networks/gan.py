@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from benchmarks.faults.data import LATENT
 from benchmarks.faults.networks.dense import dense
 from benchmarks.faults.networks.network import Make
+from benchmarks.faults.networks.parts import Block, Mean
 
 
 class Forgers(nn.Module):
@@ -129,5 +130,27 @@ def pixelnorm_forgers(width: int) -> Forgers:
     discriminator = nn.Sequential(
         nn.Unflatten(1, (1, 8, 8)), *conv(1, width), nn.AvgPool2d(2),
         Spread(), *conv(width + 1, 2 * width), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8 * width, 1),
+    )  # fmt: skip
+    return Forgers(generator, discriminator)
+
+
+def residual_forgers(width: int) -> Forgers:
+    """Blocks of two convolutions on both sides, norms in the generator alone (Gulrajani et al. 2017)."""
+
+    def conv(normed: bool) -> tuple[nn.Module, ...]:
+        norm = [nn.BatchNorm2d(width)] if normed else []
+        return *norm, nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+
+    def block(normed: bool) -> Block:
+        return Block(nn.Sequential(*conv(normed), *conv(normed)))
+
+    generator = nn.Sequential(
+        nn.Linear(LATENT, 4 * width), nn.Unflatten(1, (width, 2, 2)),
+        nn.Upsample(scale_factor=2), block(True), nn.Upsample(scale_factor=2), block(True),
+        nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 1, 3, padding=1), nn.Flatten(),
+    )  # fmt: skip
+    discriminator = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, width, 3, padding=1),
+        block(False), nn.AvgPool2d(2), block(False), nn.ReLU(), Mean(2, 3), nn.Linear(width, 1),
     )  # fmt: skip
     return Forgers(generator, discriminator)

@@ -193,3 +193,62 @@ class DeepNet(nn.Module):
         seen = self.dropout(self.embed(x) + self.place(torch.arange(x.shape[1])))
         logits: Tensor = self.head(self.blocks(seen))
         return logits
+
+
+class Sum(nn.Module):
+    """What several layers make of the same, added."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([branch(x) for branch in self.branches]).sum(0)
+
+
+class GPTJ(nn.Module):
+    """Attention and dense layers side by side, behind one norm (Wang & Komatsuzaki 2021)."""
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = nn.Sequential()
+        for _ in range(blocks):
+            mix = Attention(width, heads, causal=True, rotary=True)
+            wide = nn.Sequential(*wider(width, 4, nn.GELU("tanh")))
+            self.blocks.append(Block(nn.Sequential(nn.LayerNorm(width), Sum(mix, wide))))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
+        return logits
+
+
+class NormFormer(nn.Module):
+    """Norms before branches, and again behind attention and between dense layers (Shleifer et al. 2021).
+
+    Here with places by rotation.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        wide = 3 * width
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [
+                Attention(width, heads, causal=True, rotary=True), nn.LayerNorm(width),
+                nn.Dropout(dropout),
+            ],
+            lambda: [
+                nn.Linear(width, wide), nn.GELU(), nn.LayerNorm(wide), nn.Linear(wide, width),
+                nn.Dropout(dropout),
+            ],
+        )  # fmt: skip
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
+        return logits

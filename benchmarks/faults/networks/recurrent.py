@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from benchmarks.faults.data import SYMBOLS
 from benchmarks.faults.networks.parts import Pool
+from benchmarks.faults.networks.transformer import Attention, stacked, wider
 
 
 class Recurrent(nn.Module):
@@ -139,4 +140,35 @@ class Added(nn.Module):
         for rnn in self.rnns:
             seen = seen + rnn(seen)[0]
         logits: Tensor = self.head(self.dropout(self.norm(seen)))
+        return logits
+
+
+def irnn(width: int) -> Recurrent:
+    """Rectified units that begin by keeping what they have (Le et al. 2015)."""
+    model = Recurrent(nn.RNN, width, nonlinearity="relu")
+    nn.init.eye_(model.rnn.weight_hh_l0)
+    for bias in (model.rnn.bias_ih_l0, model.rnn.bias_hh_l0):
+        nn.init.zeros_(bias)
+    return model
+
+
+class SingleHead(nn.Module):
+    """Of text: an LSTM, then one head of attention and dense layers beside shortcuts (Merity 2019)."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.before = nn.Dropout(dropout)
+        self.rnn = nn.LSTM(width, width, batch_first=True)
+        self.blocks = stacked(
+            1, width,
+            lambda: [Attention(width, 1, causal=True), nn.Dropout(dropout)],
+            lambda: [*wider(width, 2, nn.GELU()), nn.Dropout(dropout)],
+        )  # fmt: skip
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(self.before(self.embed(x)))
+        logits: Tensor = self.head(self.norm(self.blocks(y)))
         return logits

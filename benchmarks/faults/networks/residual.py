@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -165,3 +166,69 @@ def convmixer(width: int, blocks: int) -> nn.Sequential:
     for _ in range(blocks):
         parts.extend([Block(conv(width, 3, padding=1, groups=width)), conv(width, 1)])
     return nn.Sequential(*parts, Mean(2, 3), nn.Linear(width, 10))
+
+
+class Stairs(nn.Module):
+    """Channels in parts: the first as it is, of each other one and what came before a convolution."""
+
+    def __init__(self, channels: int, parts: int) -> None:
+        super().__init__()
+        self.number, part = parts, channels // parts
+        self.parts = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(part, part, 3, padding=1, bias=False), nn.BatchNorm2d(part), nn.ReLU()
+            )
+            for _ in range(parts - 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = x.chunk(self.number, 1)
+        found = [first]
+        for part, other in zip(self.parts, others, strict=True):
+            found.append(part(other + found[-1] if len(found) > 1 else other))
+        return torch.cat(found, 1)
+
+
+def res2net(width: int, parts: int, blocks: int) -> nn.Sequential:
+    """Blocks whose middle sees ever wider windows, part by part (Gao et al. 2021)."""
+    net = nn.Sequential(nn.Conv2d(1, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+    for _ in range(blocks):
+        inner = nn.Sequential(
+            nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            Stairs(width, parts),
+            nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width),
+        )  # fmt: skip
+        net.append(Block(inner, nn.ReLU()))
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(width, 10))
+
+
+class Pooling(nn.AvgPool2d):
+    """The mean of a pixel's neighbourhood of 3 × 3, less the pixel."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 1, 1, count_include_pad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) - x
+
+
+class Scale(nn.Module):
+    """Each channel times a number of its own, which begins small (Touvron et al. 2021)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels, 1, 1), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+def poolformer(width: int, blocks: int) -> nn.Sequential:
+    """Patches that overlap, and blocks as of transformers, with pools for attention (Yu et al. 2022)."""
+    norm = groups(1)
+    parts: list[nn.Module] = [nn.Conv2d(1, width, 5, 2, 2)]
+    for _ in range(blocks):
+        wide = (nn.Conv2d(width, 4 * width, 1), nn.GELU(), nn.Conv2d(4 * width, width, 1))
+        for inner in ((Pooling(),), wide):
+            parts.append(Block(nn.Sequential(norm(width), *inner, Scale(width))))
+    return nn.Sequential(*parts, norm(width), Mean(2, 3), nn.Linear(width, 10))

@@ -7,66 +7,54 @@ from functools import partial
 from torch import nn
 
 from benchmarks.faults.data import COPY, FORGERY, IMAGES, ROWS, TEXT
-from benchmarks.faults.networks.autoencoder import autoencoder, residual_autoencoder
-from benchmarks.faults.networks.convolution import WaveNet, convolutions, inception
-from benchmarks.faults.networks.dense import dense, highway
-from benchmarks.faults.networks.encoder import Compact
-from benchmarks.faults.networks.gan import pixelnorm_forgers
-from benchmarks.faults.networks.language import DeepNet, Nemotron
+from benchmarks.faults.networks.autoencoder import SegNet, autoencoder
+from benchmarks.faults.networks.convolution import bytenet, shufflenet, squeezenet
+from benchmarks.faults.networks.dense import dense, dropped, gmlp, maxout
+from benchmarks.faults.networks.encoder import Series
+from benchmarks.faults.networks.gan import residual_forgers
+from benchmarks.faults.networks.language import GPTJ, NormFormer
 from benchmarks.faults.networks.network import Network
-from benchmarks.faults.networks.parts import groups, initialised, lecun
-from benchmarks.faults.networks.recurrent import Added, Recurrent
-from benchmarks.faults.networks.residual import convmixer, preactivation
+from benchmarks.faults.networks.parts import initialised
+from benchmarks.faults.networks.recurrent import SingleHead, irnn
+from benchmarks.faults.networks.residual import poolformer, res2net
 
-he, glorot = nn.init.kaiming_normal_, nn.init.xavier_normal_
+he, glorot = nn.init.kaiming_normal_, nn.init.xavier_uniform_
 
 TEST = (
     Network(
-        "dense gelu layernorm dropout", "dense",
-        partial(dense, (64, 104, 76, 52), nn.GELU, nn.LayerNorm, 0.1), IMAGES, 3e-3, decay=0.05,
+        "dense relu dropout layernorm", "dense",
+        partial(dense, (64, 108, 84, 60), nn.ReLU, dropped(0.1)), IMAGES, 3e-3, decay=0.01,
     ),
     Network(
-        "dense tanh glorot deep", "dense",
-        partial(initialised, partial(dense, (64, 68, 68, 68, 52, 52), nn.Tanh), glorot),
-        IMAGES, 0.02, 0.9, short=True, decay=1e-4,
+        "dense elu he deep", "dense",
+        partial(initialised, partial(dense, (64, 70, 70, 70, 70, 50), nn.ELU), he),
+        IMAGES, 0.01, 0.9, short=True, decay=1e-4,
     ),
+    Network("maxout", "dense", partial(maxout, (64, 72, 48), 0.1), IMAGES, 0.1, 0.0, short=True),
     Network(
-        "dense leaky he", "dense",
-        partial(initialised, partial(dense, (64, 144, 72, 36), nn.LeakyReLU), he), IMAGES, 0.1, 0.0, short=True,
-    ),
-    Network(
-        "dense elu batchnorm", "dense", partial(dense, (64, 92, 92, 46), nn.ELU, nn.BatchNorm1d),
+        "dense silu batchnorm", "dense", partial(dense, (64, 100, 80, 40), nn.SiLU, nn.BatchNorm1d),
         IMAGES, 0.05, 0.9, short=True, decay=5e-4,
     ),
-    Network("dense highway", "dense", partial(highway, 56, 3, nn.ReLU), IMAGES, 3e-3),
+    Network("gmlp", "dense", partial(gmlp, 20, 2), IMAGES, 4e-3, decay=0.05),
     Network(
-        "cnn mish groupnorm", "convolution",
-        partial(convolutions, (14, 18, 26), nn.Mish, groups(2), stride=2), IMAGES, 4e-3, decay=0.01,
+        "squeezenet", "convolution",
+        partial(initialised, partial(squeezenet, 20, 10, (16, 20), 0.1), glorot), IMAGES, 4e-3,
     ),
-    Network("inception", "convolution", partial(inception, 10, 6, 0.1), IMAGES, 0.05, 0.9, decay=1e-4),
-    Network("wavenet of text", "convolution", partial(WaveNet, 28, (1, 2)), TEXT, 6e-3),
+    Network("shufflenet", "convolution", partial(shufflenet, 14, 3), IMAGES, 0.05, 0.9, decay=1e-4),
+    Network("bytenet of text", "convolution", partial(bytenet, 48, (1, 2)), TEXT, 5e-3),
     Network(
-        "wide resnet", "residual", partial(initialised, partial(preactivation, (12, 20), 0.1), he),
-        IMAGES, 0.05, 0.9, decay=5e-4,
+        "res2net", "residual", partial(initialised, partial(res2net, 16, 4, 2), he),
+        IMAGES, 0.05, 0.9, decay=1e-4,
     ),
-    Network("convmixer", "residual", partial(convmixer, 20, 2), IMAGES, 5e-3, decay=0.05),
-    Network("nemotron", "transformer", partial(Nemotron, 28, 2, 2), TEXT, 4e-3, decay=0.1),
-    Network("deepnet", "transformer", partial(DeepNet, 32, 2, 4, 0.05), TEXT, 1.2e-2),
+    Network("poolformer", "residual", partial(poolformer, 24, 2), IMAGES, 8e-3, decay=0.05),
+    Network("gpt-j", "transformer", partial(GPTJ, 28, 2, 2), TEXT, 5e-3, decay=0.1),
+    Network("normformer", "transformer", partial(NormFormer, 28, 2, 2, 0.05), TEXT, 5e-3, decay=0.01),
+    Network("transformer of series", "transformer", partial(Series, 24, 2, 3, 0.1), ROWS, 3e-3),
+    Network("irnn", "recurrent", partial(irnn, 40), ROWS, 2e-3),
+    Network("lstm single head", "recurrent", partial(SingleHead, 32, 0.05), TEXT, 8e-3),
     Network(
-        "compact convolutional transformer", "transformer", partial(Compact, 24, 2, 3, 0.1),
-        IMAGES, 3e-3, decay=0.03,
+        "autoencoder prelu", "autoencoder", partial(autoencoder, (76, 42, 13), nn.PReLU), COPY, 2e-3, short=True
     ),
-    Network(
-        "rnn both ways", "recurrent", partial(Recurrent, nn.RNN, 28, mean=True, num_layers=2, bidirectional=True),
-        ROWS, 5e-3,
-    ),
-    Network("gru added", "recurrent", partial(Added, 32, 2, 0.1), TEXT, 5e-3, decay=0.01),
-    Network(
-        "autoencoder selu", "autoencoder",
-        partial(initialised, partial(autoencoder, (68, 36, 11), nn.SELU), lecun), COPY, 2e-3, short=True,
-    ),
-    Network(
-        "autoencoder residual", "autoencoder", partial(residual_autoencoder, 16, 2), COPY, 3e-3, decay=0.01
-    ),
-    Network("gan pixelnorm", "gan", partial(pixelnorm_forgers, 10), FORGERY, 2e-3),
+    Network("segnet", "autoencoder", partial(SegNet, 8), COPY, 5e-3, decay=0.01),
+    Network("gan residual", "gan", partial(residual_forgers, 14), FORGERY, 5e-4),
 )  # fmt: skip
