@@ -128,9 +128,9 @@ class Batch:
         given: bool[T], in which steps that was.
         running: batch normalisations beside what entered them, of this window or one before.
         probes: what fixed inputs showed in these steps.
-        settings: float64[T, 2], the largest of the optimizer's parameter groups: the steps
-            that momentum averages, 1 / (1 - β), and the share of a weight that decay takes per
-            step; ``None`` where unknown.
+        settings: float64[T, 3], the largest of the optimizer's parameter groups: the steps
+            that momentum averages, 1 / (1 - β), the share of a weight that decay takes per
+            step, and how many steps it had counted and counts no more; ``None`` where unknown.
         attended: readings of attentions.
     """
 

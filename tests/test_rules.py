@@ -11,9 +11,11 @@ import pytest
 
 from shiftwatch import Alert, Monitor, Rule, Summary
 from shiftwatch.arrays import ArraySource
+from shiftwatch.attended import Attended
 from shiftwatch.records import INPUT, Event, Layer, Site
 from shiftwatch.rules import (
     DEFAULT,
+    Attention,
     Beginning,
     Evidence,
     Fading,
@@ -27,7 +29,8 @@ from shiftwatch.sites import Sites
 from shiftwatch.source import Batch
 
 Show = Callable[[Monitor, int, np.random.Generator], None]
-Told = tuple[float, float]  # steps that momentum averages, share that decay takes
+# Steps that momentum averages, share that decay takes, steps that were forgotten.
+Told = tuple[float, float, float]
 
 
 class Rated(ArraySource):
@@ -862,7 +865,7 @@ def leapt(
 def test_momentum_is_told_from_a_hundred_steps_and_eight_times_as_many(
     before: float, after: float, found: bool
 ) -> None:
-    assert leapt(lambda step: (after if step >= 83 else before, 0.0)) == [83] * found
+    assert leapt(lambda step: (after if step >= 83 else before, 0.0, 0.0)) == [83] * found
 
 
 @pytest.mark.parametrize(
@@ -875,13 +878,30 @@ def test_momentum_is_told_from_a_hundred_steps_and_eight_times_as_many(
 def test_decay_is_told_from_a_hundredth_or_a_leap_to_a_quarter_of_it(
     before: float, after: float, found: bool
 ) -> None:
-    assert leapt(lambda step: (10.0, after if step >= 83 else before)) == [83] * found
+    assert leapt(lambda step: (10.0, after if step >= 83 else before, 0.0)) == [83] * found
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "moved", "found"),
+    [(83.0, 0.01, True), (16.0, 0.01, True), (15.0, 0.01, False), (83.0, 9e-4, False)],
+)
+def test_an_optimizer_that_lost_its_state_is_told_where_it_moves_the_weights(
+    forgotten: float, moved: float, found: bool
+) -> None:
+    show = trained(lambda step, i: moved, layers=1)
+    monitor = watch(
+        show,
+        120,
+        rate=lambda step: 0.1,
+        told=lambda step: (10.0, 0.0, forgotten if step == 83 else 0.0),
+        rules=[Settings()],
+    )
+    assert [(a.kind, a.step) for a in monitor.alerts] == [("update", 83)] * found
 
 
 def test_settings_that_nobody_told_are_no_leap() -> None:
-    assert (
-        leapt(lambda step: (np.nan, np.nan), rate=lambda step: 0.1 if step < 83 else np.nan) == []
-    )
+    nothing = (np.nan, np.nan, np.nan)
+    assert leapt(lambda step: nothing, rate=lambda step: 0.1 if step < 83 else np.nan) == []
 
 
 @pytest.mark.parametrize(
@@ -896,7 +916,7 @@ def test_a_leap_must_also_be_beyond_all_rates_so_far(
     def rate(step: int) -> float:
         return 0.1 * (settled if 30 <= step < 60 else factor if step >= 83 else 1.0)
 
-    assert leapt(lambda step: (10.0, 0.0), rate) == [83] * (found and factor >= 1.8 * settled)
+    assert leapt(lambda step: (10.0, 0.0, 0.0), rate) == [83] * (found and factor >= 1.8 * settled)
 
 
 @pytest.mark.parametrize(
@@ -941,6 +961,84 @@ def test_large_first_steps_after_which_the_loss_stands_are_told(
     )
     told = [(a.kind, a.step, 63 <= a.detected <= 72) for a in monitor.alerts]
     assert told == [("update", 0, True)] * found
+
+
+@pytest.mark.parametrize(
+    ("size", "shares", "found"),
+    [
+        (0.12, (0.9, 0.29), 1),
+        (0.12, (0.9, 0.31), 0),
+        (0.12, (0.9, 0.5, 0.29), 0),  # that late heads may well be sharp
+        (0.09, (0.9, 0.1), 0),
+    ],
+)
+def test_large_first_steps_after_which_heads_look_at_single_keys_are_told(
+    size: float, shares: tuple[float, ...], found: int
+) -> None:
+    """An entropy of three tenths of the largest possible one, within 64 losses."""
+    show = trained(lambda step, i: size if step < 4 else 1e-3)
+    alerts = heard(shares, show, loss=lambda step: 2 * 0.9 ** (step / 32), rules=[
+        Beginning(limits=((99, 1.0),))
+    ])  # fmt: skip
+    assert [(a.kind, a.step) for a in alerts] == [("update", 0)] * found
+
+
+# --- attention ---------------------------------------------------------------------------
+
+
+class Heard(ArraySource):
+    """Arrays, and every 32 steps the entropy of an attention before the first of them."""
+
+    shares: tuple[float, ...] = ()
+
+    def take(self) -> Batch:
+        batch = super().take()
+        readings = tuple(
+            Attended(step, 0, self.shares[step // 32], 1.0)
+            for step in batch.steps.tolist()
+            if step % 32 == 0
+        )
+        return replace(batch, attended=readings)
+
+
+def heard(
+    shares: tuple[float, ...],
+    show: Show,
+    loss: Callable[[int], float] | None = None,
+    **options: Any,
+) -> list[Alert]:
+    """What is said of a course of entropies, over the largest possible one."""
+    with Monitor(run=False, strict=True, **options) as monitor:
+        monitor._arrays = Heard()
+        monitor._arrays.shares = shares
+        monitor.attach(monitor._arrays)
+        for step in range(32 * len(shares)):
+            show(monitor, step, np.random.default_rng(step))
+            monitor.step(loss=loss(step) if loss else None)
+    return monitor.alerts
+
+
+@pytest.mark.parametrize(
+    ("shares", "alarms"),
+    [
+        ((0.98, 0.94, 0.77, 0.59, 0.41, 0.35, 0.005), 1),  # sharp already, and it was learning fast
+        ((0.98, 0.94, 0.77, 0.59, 0.41, 0.35, 0.06), 0),
+        ((0.9, 0.5, 0.3, 0.16, 0.09, 0.05, 0.03), 0),  # at its own pace
+        ((0.9, 0.3, 0.09, 0.027, 0.008, 0.0024, 0.0007), 0),
+        ((0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.5), 1),
+        ((0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.6), 0),
+    ],
+)
+def test_an_entropy_is_compared_with_its_own_moves_in_octaves_too(
+    shares: tuple[float, ...], alarms: int
+) -> None:
+    """Of what is sharp already not much is left to fall."""
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        monitor.observe("proj", random.normal(size=(4, 2)))
+
+    found = heard(shares, show, rules=[Attention()])
+    assert [a.kind for a in found] == ["collapse"] * alarms
 
 
 # --- fading ------------------------------------------------------------------------------

@@ -212,6 +212,29 @@ def test_gains_within_a_run_that_goes_on_are_no_news(gain: float) -> None:
     assert [a for a in monitor.alerts if "from the start" in a.message] == []
 
 
+def sigmoids(depth: int, norm: bool = False) -> nn.Sequential:
+    """As many layers as asked for, of which each but the last ends in a sigmoid."""
+    layers: list[nn.Module] = [nn.Linear(20, 48)]
+    for _ in range(depth - 1):
+        norms = [nn.BatchNorm1d(48)] if norm else []
+        layers += [*norms, nn.Sigmoid(), nn.Linear(48, 48)]
+    return nn.Sequential(*layers[:-1], nn.Linear(48, 4))
+
+
+@pytest.mark.parametrize(
+    ("depth", "norm", "found"), [(2, False, False), (3, False, False), (6, False, True), (6, True, False)]
+)  # fmt: skip
+def test_sigmoids_one_behind_the_other_let_hardly_any_signal_through(
+    depth: int, norm: bool, found: bool
+) -> None:
+    """Forth and back; two or three of them learn, and norms between them make good for it."""
+    alerts = [a for a in train(sigmoids(depth, norm), 16).alerts if a.kind == "vanishing"]
+    assert bool(alerts) == found
+    for alert in alerts[:1]:
+        assert alert.step == 0 and alert.detected <= 8 and alert.tensor == "output"
+        assert "differs from sample to sample" in alert.message
+
+
 def test_a_learning_rate_that_leaves_nothing_of_the_weights_is_found() -> None:
     """Its first windows are short: everything jumps, and is looked at step by step."""
     alert = train(mlp(), lr=0.5, kind=torch.optim.Adam).alerts[0]

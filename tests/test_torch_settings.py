@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from shiftwatch.integrations.torch import watch  # noqa: E402
-from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings  # noqa: E402
+from shiftwatch.integrations.torch.settings import UNKNOWN, Counted, Settings, settings  # noqa: E402
 from shiftwatch.monitor import Monitor  # noqa: E402
 from shiftwatch.rules import Settings as Rule  # noqa: E402
 from tests import learning  # noqa: E402
@@ -280,7 +280,7 @@ class Relative(torch.optim.Optimizer):
 def test_a_learning_rate_of_none_is_judged_by_nobody() -> None:
     assert train((Relative, {})).alerts == []
     weight = nn.Parameter(torch.zeros(3))
-    assert all(map(math.isnan, settings(Relative([weight]))))
+    assert all(map(math.isnan, settings(Relative([weight]))[:3]))
 
 
 def test_settings_are_the_largest_of_all_groups() -> None:
@@ -289,8 +289,8 @@ def test_settings_are_the_largest_of_all_groups() -> None:
         {"params": [one], "lr": 0.1, "weight_decay": 0.5},
         {"params": [two], "lr": 0.2, "momentum": 0.9, "weight_decay": 0.1},
     ]
-    assert settings(SGD(groups, lr=1.0)) == (0.2, 10, pytest.approx(0.05))
-    assert settings(Adam([one], lr=1e-3)) == (1e-3, 10, 0)
+    assert settings(SGD(groups, lr=1.0)) == (0.2, 10, pytest.approx(0.05), 0)
+    assert settings(Adam([one], lr=1e-3)) == (1e-3, 10, 0, 0)
 
 
 def test_unknown_settings_hide_none_and_leap_nowhere() -> None:
@@ -361,3 +361,37 @@ def test_layers_that_come_later_do_not_disturb_what_is_known() -> None:
             monitor.step(loss=loss)
     assert said(monitor) == [("update", 83, 83)]
     assert "late" in {site.layer for site in monitor.history.sites if site.tensor == "update"}
+
+
+# --- the optimizer's state ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop"])
+def test_a_state_that_is_lost_is_told_at_the_next_step(name: str) -> None:
+    def before(step: int, optimizers: list[Any]) -> None:
+        if step == 80:
+            optimizers[0].state.clear()
+
+    kind, options = OPTIMIZERS[name]
+    found = train((kind, options), before=before).alerts
+    assert [(a.kind, a.step) for a in found[:1]] == [("update", 80)]
+    assert "lost its state: it had counted 80 steps" in found[0].message
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_a_state_that_is_saved_and_loaded_is_no_news(name: str) -> None:
+    def before(step: int, optimizers: list[Any]) -> None:
+        if step == 80:
+            optimizers[0].load_state_dict(optimizers[0].state_dict())
+
+    assert not train(OPTIMIZERS[name], before=before).alerts
+
+
+def test_an_optimizer_that_takes_the_place_of_another_has_lost_nothing() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    first, counted = Adam([weight]), Counted()
+    for _ in range(20):
+        weight.grad = torch.ones(3)
+        first.step()
+        assert counted.forgotten(first) == 0.0
+    assert counted.forgotten(SGD([weight], lr=0.1)) == counted.forgotten(Adam([weight])) == 0.0

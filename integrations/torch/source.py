@@ -30,7 +30,7 @@ from shiftwatch.integrations.torch.norms import Norms
 from shiftwatch.integrations.torch.probe import Probe, Prober
 from shiftwatch.integrations.torch.replay import Replayer
 from shiftwatch.integrations.torch.scaler import Scaler
-from shiftwatch.integrations.torch.settings import UNKNOWN, Settings, settings
+from shiftwatch.integrations.torch.settings import UNKNOWN, Counted, Settings, settings
 from shiftwatch.integrations.torch.sites import Sites
 from shiftwatch.integrations.torch.slab import RING, Shop, Tap, Unseeable
 from shiftwatch.integrations.torch.sweep import Sweeper
@@ -131,6 +131,7 @@ class TorchSource:
         self._stepped: list[bool] = []
         self._changes = Changes()
         self._settings = UNKNOWN
+        self._counted = Counted()
         self._known: weakref.WeakKeyDictionary[Optimizer, bool] = weakref.WeakKeyDictionary()
         self._stepper: Any = lambda: None  # weak reference to the one of these that stepped last
         self._optimizer_seen = bool(optimizer)
@@ -315,7 +316,8 @@ class TorchSource:
             if (self.follows or self.scaler.met is not None) and self.scaler.look():
                 # Of the steps that it skipped before nobody knows the scale.
                 self._shop.forget_gradients()
-            self._settings = self._settings.joined(settings(optimizer))
+            told = settings(optimizer)._replace(forgotten=self._counted.forgotten(optimizer))
+            self._settings = self._settings.joined(told)
             if self._owned:
                 self._weights.begin()
             self.sweeper.before()

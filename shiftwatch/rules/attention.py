@@ -24,13 +24,14 @@ _FORGET, _LEAST = 0.9, 0.008
 
 class AttentionState(NamedTuple):
     """Attributes: n: int64[sites], readings; share: float64[sites], the latest; move: float64[sites],
-    largest change so far, slowly forgotten; low, high: float64[sites], range of the open keys;
-    until: int64[sites], -1 where nothing was said.
+    largest change so far, slowly forgotten; octaves: float64[sites], largest so far of its logarithm;
+    low, high: float64[sites], range of the open keys; until: int64[sites], -1 where nothing was said.
     """
 
     n: np.ndarray
     share: np.ndarray
     move: np.ndarray
+    octaves: np.ndarray
     low: np.ndarray
     high: np.ndarray
     until: np.ndarray
@@ -44,6 +45,8 @@ class Attention:
         entropy: change from reading to reading, as a share of the largest possible, that matters: heads
             that learn go a quarter of the way …
         times: … if it is so many times as large as those before.
+        sharper: or a fall of so many octaves, of heads that were sharp already …
+        sharp: … to at most this share, if it is twice as large as any such move before.
         mask: share of the keys by which a mask leaves its range.
         readings: how many come before the first judgement.
         memory: steps for which it is not said again.
@@ -51,6 +54,8 @@ class Attention:
 
     entropy: float = 0.35
     times: float = 3.0
+    sharper: float = 3.0
+    sharp: float = 0.1
     mask: float = 0.15
     readings: int = 3
     memory: int = 256
@@ -65,6 +70,7 @@ class Attention:
             n=np.zeros(sites, np.int64),
             share=np.full(sites, np.nan),
             move=np.zeros(sites),
+            octaves=np.zeros(sites),
             low=np.full(sites, np.inf),
             high=np.full(sites, -np.inf),
             until=np.full(sites, -1, np.int64),
@@ -112,6 +118,10 @@ class Attention:
         change = now.share - before
         move = max(float(state.move[place]), _LEAST)
         least = max(self.entropy, self.times * move)
+        fall = _octaves(before, now.share)
+        sharper = max(self.sharper, 2 * float(state.octaves[place]))
+        if now.share <= self.sharp and fall >= sharper:
+            least = min(least, before - before * 2.0**-sharper)
         if abs(change) < least:
             return None
         kind = "collapse" if change < 0 else "distribution_shift"
@@ -126,17 +136,25 @@ class Attention:
 def _learn(state: AttentionState, place: int, now: Attended, anew: bool) -> None:
     """Take in a reading; ``anew``: what was before is no measure any more."""
     if anew:
-        state.n[place], state.move[place], state.share[place] = 0, 0.0, np.nan
+        state.n[place], state.share[place] = 0, np.nan
+        state.move[place], state.octaves[place] = 0.0, 0.0
         state.low[place], state.high[place] = np.inf, -np.inf
     if np.isnan(now.share):
         return
     if state.n[place]:
         move = abs(now.share - state.share[place])
         state.move[place] = max(_FORGET * state.move[place], move)
+        octaves = abs(_octaves(float(state.share[place]), now.share))
+        state.octaves[place] = max(float(state.octaves[place]), octaves)
     state.n[place] += 1
     state.share[place] = now.share
     state.low[place] = min(state.low[place], now.open)
     state.high[place] = max(state.high[place], now.open)
+
+
+def _octaves(before: float, now: float) -> float:
+    """Octaves by which a share fell; none is taken for less than 1e-4."""
+    return float(np.log2(max(before, 1e-4) / max(now, 1e-4)))
 
 
 def _firing(

@@ -4,7 +4,8 @@ At the first steps there is no history to be out of line with, so that they are 
 healthy first step is 1e-3 to 1e-1 of the size of its weight. The first ones of RMSprop and of Adam
 without warm-up are the largest of all healthy ones, up to a fifth, and soon over: the longer
 updates stay large, the smaller is what counts as too large. A learning rate that a range test found
-makes such steps too, and learns; one that needed a warm-up and got none leaves a loss that stands.
+makes such steps too, and learns; one that needed a warm-up and got none leaves a loss that stands, or
+an attention that looks at single keys (Zhai et al. 2023, on the collapse of its entropy).
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ _SECOND_AND_THIRD = (1, 2)
 class BeginningState(NamedTuple):
     """Attributes: steps: int64[1], optimizer steps so far; large: int64[limits], how many of them
     were too large; moved: float64[1], by how much of their size half of the weights were moved in the
-    second and third; losses: float64[64], the first ones, NaN before; raised: bool[1].
+    second and third; losses: float64[64], the first ones, NaN before; share: float64[1], least entropy
+    of an attention over the largest possible one, NaN without any; raised: bool[1].
     """
 
     steps: np.ndarray
     large: np.ndarray
     moved: np.ndarray
     losses: np.ndarray
+    share: np.ndarray
     raised: np.ndarray
 
 
@@ -48,13 +51,16 @@ class Beginning:
         young: how many steps are the first ones.
         moved: share of their size by which half of the weights are moved in the second and the
             third step together that is too large …
-        stands: … if the losses 48 to 63 are on median at least this share of those 16 to 31.
+        stands: … if the losses 48 to 63 are on median at least this share of those 16 to 31, …
+        sharp: … or if the entropy of an attention is at most this share of the largest possible one in
+            its first readings: of healthy heads it falls over hundreds of steps.
     """
 
     limits: tuple[tuple[int, float], ...] = ((1, 0.6), (4, 0.25), (8, 0.12))
     young: int = 16
     moved: float = 0.2
     stands: float = 0.98
+    sharp: float = 0.3
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Updates of weights in training."""
@@ -67,6 +73,7 @@ class Beginning:
             np.zeros(len(self.limits), np.int64),
             np.zeros(1),
             np.full(_LOSSES, np.nan),
+            np.full(1, np.nan),
             np.zeros(1, bool),
         )
 
@@ -79,9 +86,8 @@ class Beginning:
         firing = None
         if state.steps[0] < self.young:
             state, firing = self._stepped(state, evidence, mine)
-        state = _learnt(state, evidence)
-        if firing is None and np.isfinite(state.losses[-1]):
-            firing = self._stood(state, evidence.sites, mine)
+        state = _attended(_learnt(state, evidence), evidence)
+        firing = firing or self._unwarmed(state, evidence.sites, mine)
         raised = np.array([firing is not None])
         return Verdict(state._replace(raised=raised), [firing] if firing else [], quiet)
 
@@ -118,24 +124,25 @@ class Beginning:
         began = max(0, int(batch.steps[at]) - self.limits[which][0] + 1)
         return state, _firing(began, int(mine[column]), size, self.limits[which][1], text)
 
-    def _stood(self, state: BeginningState, sites: Sites, mine: np.ndarray) -> Firing | None:
-        """Whether nothing was learnt after first steps that were large.
+    def _unwarmed(self, state: BeginningState, sites: Sites, mine: np.ndarray) -> Firing | None:
+        """Whether first steps that were large left heads that look at single keys, or nothing was learnt.
 
         A head or an adapter beside layers that are frozen may have little to learn.
         """
-        if not sites.whole:
-            return None
         moved = float(state.moved[0])
+        if not sites.whole or moved < self.moved:
+            return None
         early, late = (float(np.median(state.losses[part])) for part in (_EARLY, _LATE))
-        if moved < self.moved or not (early > 0 and late >= self.stands * early):
+        if state.share[0] <= self.sharp:
+            what = f"an attention's entropy is down to {state.share[0]:.0%} of the largest possible"
+        elif early > 0 and late >= self.stands * early:
+            what = f"the loss stands at {late:.3g}"
+        else:
             return None
         text = (
             f"the first steps moved half of the weights by {moved / 2:.2g} of their size and more, "
+            f"each, and {what} since: is a warm-up missing, or the learning rate too large?"
         )
-        text += (
-            f"each, and the loss stands at {late:.3g} since: is a warm-up missing, or the learning "
-        )
-        text += "rate too large?"
         return _firing(0, int(mine[0]), moved / 2, self.moved / 2, text)
 
 
@@ -146,6 +153,12 @@ def _learnt(state: BeginningState, evidence: Evidence) -> BeginningState:
     fresh = evidence.losses[evidence.given & np.isfinite(evidence.losses)][: missing.size]
     losses[missing[: fresh.size]] = fresh
     return state._replace(losses=losses)
+
+
+def _attended(state: BeginningState, evidence: Evidence) -> BeginningState:
+    """After some more readings of attentions."""
+    shares = np.array([reading.share for reading in evidence.batch.attended])
+    return state._replace(share=np.fmin.reduce(shares, keepdims=True, initial=state.share[0]))
 
 
 def _half(moved: np.ndarray) -> float:

@@ -18,8 +18,9 @@ from shiftwatch.records import INPUT
 from shiftwatch.rules.base import Evidence, Firing, Verdict
 from shiftwatch.sites import DRAWN, Sites
 
-# What rounding leaves of a difference between samples that is none, relative to their size.
-_ZERO = 5e-4
+# What rounding leaves of a difference between samples that is none, relative to their size; and
+# the least that is no matter of concern, whatever the gradients.
+_ZERO, _PLAIN = 5e-4, 0.05
 
 
 class BirthState(NamedTuple):
@@ -43,6 +44,10 @@ class Birth:
         scale: largest root mean square of the model's input.
         spread: smallest standard deviation of drawn weights over the size of their mean. They
             are seen after the first update, which tells equal ones a little apart.
+        returns: how much of a signal must at least be left on its way forth and back: the least
+            difference between samples that any output shows, over its size, times the norm of the first
+            layer's gradient over that of the last layer's (Glorot and Bengio 2010, on sigmoids one
+            behind the other). Nets that learn keep 1e-4 and more.
     """
 
     gain: float = 8.0
@@ -50,6 +55,7 @@ class Birth:
     least: float = 0.005
     scale: float = 16.0
     spread: float = 0.1
+    returns: float = 5e-5
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Outputs, inputs and weights in training."""
@@ -69,6 +75,7 @@ class Birth:
             firings = [
                 *self._constant(evidence), *self._gains(evidence), *self._unscaled(evidence)
             ]  # fmt: skip
+            firings = firings or self._faint(evidence)
         return Verdict(BirthState(np.ones(1, bool)), firings, active)
 
     def _constant(self, evidence: Evidence) -> list[Firing]:
@@ -118,6 +125,31 @@ class Birth:
                 text += f"which {'nothing' if nothing else 'next to nothing'} passes through"
                 found.append(_firing(column, "vanishing", "std", float(passed), self.least, text))
         return found
+
+    def _faint(self, evidence: Evidence) -> list[Firing]:
+        """A signal of which next to nothing reaches the end, and whose gradient hardly reaches the first
+        layer: either alone is nothing to worry about.
+        """
+        sites, frame = evidence.sites, evidence.frame
+        back = _returned(evidence)
+        if not sites.whole or not np.isfinite(back):
+            return []
+        outputs = sites.columns("output", train=True)
+        with np.errstate(all="ignore"):
+            apart = (_first(frame.spread) / _first(frame.rms))[outputs]
+        known = np.isfinite(apart) & (apart > _ZERO) & ~sites.heads[outputs]  # some begin at zero
+        if not known.any():
+            return []
+        place = int(np.where(known, apart, np.inf).argmin())
+        forth = float(apart[place])
+        if forth >= _PLAIN or forth * back >= self.returns:
+            return []
+        text = (
+            f"of the signal {forth:.2g} is left here at the start that differs from sample to sample, "
+            f"and of the last layer's gradient {back:.2g} reaches the first layer"
+        )
+        limit = self.returns / back
+        return [_firing(int(outputs[place]), "vanishing", "std", forth, limit, text)]
 
     def _unscaled(self, evidence: Evidence) -> list[Firing]:
         """An input of numbers far from 1, unless a norm sees it first."""
@@ -187,6 +219,25 @@ def _biases(sites: Sites, size: np.ndarray) -> dict[str, float]:
         for c in sites.columns("weight", train=True).tolist()
         if "bias" in sites.all[c].part and np.isfinite(size[c])
     }
+
+
+def _returned(evidence: Evidence) -> float:
+    """Norm of the output gradient of the first layer with weights over that of the last one, each at
+    its largest in the batch; NaN for less than three.
+    """
+    sites, frame = evidence.sites, evidence.frame
+    columns = sites.columns("gradient", train=True)
+    with np.errstate(all="ignore"):
+        norms = (frame.rms * np.sqrt(frame.count))[:, columns]
+    most = np.fmax.reduce(norms, axis=0, initial=0.0)
+    weighted = [
+        (int(sites.order[column]), float(norm))
+        for column, norm in zip(columns.tolist(), most.tolist(), strict=True)
+        if not sites.all[column].part and not sites.weightless[column] and norm > 0
+    ]
+    if len(weighted) < 3:
+        return np.nan
+    return min(weighted)[1] / max(weighted)[1]
 
 
 def _first(values: np.ndarray) -> np.ndarray:

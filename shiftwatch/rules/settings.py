@@ -1,10 +1,11 @@
-"""Settings: a learning rate, a momentum or a weight decay that no schedule brings about.
+"""Settings: a learning rate, a momentum or a weight decay that no schedule brings about; a state lost.
 
 Schedules move in small steps, or by a factor of ten downwards, or back to where they have been.
 What leaps far beyond anything used before is a slip in a configuration, and it is known at the very
 step, before the loss has felt it. A schedule that has been rising since the run's first step, as a
 warm-up or a search for the learning rate, has no before; nor has a rate that hardly moved
-the weights.
+the weights. An optimizer that forgot how many steps it took forgot its moments too, as after a
+load of the model alone: its next steps are as large as its first ones were.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Settings:
         horizon: … to at least so many.
         decay: share of the weights that decay takes per step; 1e-5 to 1e-3 are usual.
         heavier: growth of that share which is too much from a quarter of ``decay`` on.
+        forgotten: steps that the optimizer had counted and counts no more, of which enough was learnt …
+        matters: … if the median weight is moved by this share of its size without them.
         memory: steps for which nothing is said again.
     """
 
@@ -84,6 +87,8 @@ class Settings:
     horizon: float = 100.0
     decay: float = 0.01
     heavier: float = 10.0
+    forgotten: float = 16
+    matters: float = 1e-3
     memory: int = 256
 
     def columns(self, sites: Sites) -> np.ndarray:
@@ -102,18 +107,19 @@ class Settings:
         if not main.size or not np.isfinite(batch.learning_rate).any():
             return Verdict(state, [], active)
         known = _Known(*state.known.tolist())
-        others = np.full((batch.steps.size, 2), nan) if batch.settings is None else batch.settings
+        others = np.full((batch.steps.size, 3), nan) if batch.settings is None else batch.settings
         moved = evidence.update[:, main]
         sizes = medians(moved)
         firings: list[Firing] = []
         for t in np.flatnonzero(batch.stepped & (batch.learning_rate > 0)).tolist():
             step, rate, size = int(batch.steps[t]), float(batch.learning_rate[t]), float(sizes[t])
-            horizon, decay = others[t].tolist()
+            horizon, decay, forgotten = others[t].tolist()
             after = self._followed(known, rate, size, horizon, decay)
             most = int(np.nan_to_num(moved[t]).argmax())
             sizable = max(size, float(np.nan_to_num(moved[t, most])) / 2)
-            found = step >= known.until and self._judged(
-                known, after, size, sizable, horizon, decay
+            found = step >= known.until and (
+                self._lost(forgotten, size)
+                or self._judged(known, after, size, sizable, horizon, decay)
             )
             if found:
                 kind, text = found
@@ -158,6 +164,15 @@ class Settings:
             horizon=_larger(known.horizon, horizon),
             decay=_larger(known.decay, decay),
             until=known.until,
+        )
+
+    def _lost(self, forgotten: float, size: float) -> tuple[str, str] | None:
+        """Whether a step was made without what the steps before had taught the optimizer."""
+        if not (forgotten >= self.forgotten and size >= self.matters):
+            return None
+        return "update", (
+            f"the optimizer lost its state: it had counted {forgotten:.0f} steps, begins at none again, "
+            f"and a step moves the weights by {size:.2g} of their size"
         )
 
     def _judged(
