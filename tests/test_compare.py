@@ -24,6 +24,7 @@ from shiftwatch.comparison.words import sentence
 from shiftwatch.divergences import DIVERGENCES
 from shiftwatch.history import History, Run, Window
 from shiftwatch.records import Event, Layer, Site
+from shiftwatch.report import render_comparison
 from shiftwatch.summaries import Block, measure
 from tests.simulated import HOSTILE, empty_run, simulated
 
@@ -247,6 +248,14 @@ def test_by_epoch_each_run_is_read_at_its_own_pace() -> None:
     assert compare(a, b).against[0].departed
     assert compare(a, b, align="epoch").against[0].departed == ()
     assert pair_windows(a, b, "epoch").at[-1] == pytest.approx(4.0)
+
+
+def test_runs_without_a_step_in_common_have_a_page_by_share() -> None:
+    """One that went on where the other ended; nobody asked how they compare by step."""
+    a = _shifted(lambda step: 0.0)
+    b = _shifted(lambda step: 0.0, begin=9000)
+    page = render_comparison(a, b, align="share")
+    assert '"alignments":["share"]' in page
 
 
 def test_epochs_noted_while_training_are_known_to_the_comparison() -> None:
