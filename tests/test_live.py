@@ -313,6 +313,8 @@ def test_other_methods_and_nonsense_are_refused_in_plain_text(client: Client) ->
         b"\x16\x03\x01\x00\xff\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /" + b"a" * 70_000,
+        b"GET http://[ HTTP/1.1\r\nHost: localhost",
+        b"GET /?a&b&c&d&e&f&g&h&i HTTP/1.1\r\nHost: localhost",
     ):
         with socket.create_connection(("127.0.0.1", client.url.port or 0), 10) as raw:
             raw.sendall(nonsense + b"\r\n\r\n")

@@ -153,8 +153,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer; what is wrong with a run is the answer, too."""
-        url = urlsplit(self.path)
-        given = parse_qs(url.query, max_num_fields=8)
+        try:
+            url = urlsplit(self.path)
+            given = parse_qs(url.query, max_num_fields=8)
+        except ValueError:
+            self._plain(HTTPStatus.BAD_REQUEST, "This is no address of a page.")
+            return
         token = given.get("token", [""])[0]
         access = self.server.access
         if not access.names_us(self.headers.get("Host", "")):
