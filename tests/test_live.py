@@ -370,6 +370,11 @@ def test_a_port_that_is_taken_is_told_with_the_cure(client: Client, runs: Path) 
     )
     assert again.returncode == 2
     assert "cannot be bound" in again.stderr and "another --port" in again.stderr
+    strange = subprocess.run(
+        [*command, "--host", "192.0.2.1"], capture_output=True, text=True, timeout=60
+    )
+    assert strange.returncode == 2 and "192.0.2.1 port 6180" in strange.stderr
+    assert "an address of this machine as --host" in strange.stderr
     lost = subprocess.run([*command[:-1], "no/such"], capture_output=True, text=True, timeout=60)
     assert lost.returncode == 2 and "is no folder" in lost.stderr
 
