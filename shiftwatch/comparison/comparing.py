@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from shiftwatch.comparison import words
-from shiftwatch.comparison.alignment import ALIGNMENTS, Aligned, name_of, pair_windows
+from shiftwatch.comparison.alignment import ALIGNMENTS, Aligned, pair_windows
 from shiftwatch.comparison.departure import Departure, departures
 from shiftwatch.comparison.matching import Pair, match
 from shiftwatch.comparison.measures import LIMITS, Measured, measured
@@ -17,6 +17,7 @@ from shiftwatch.comparison.result import Against, Comparison, Difference
 from shiftwatch.records import INPUT, Alert
 from shiftwatch.run import Run
 from shiftwatch.store import open_run
+from shiftwatch.wording import count, run_name
 
 #: A difference is told by the first of these groups that has departed; within a group, by
 #: the measure with the greatest score. What follows from another comes after it.
@@ -109,7 +110,7 @@ def _called(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     """A name for each run, no two alike."""
     if names and len(names) != len(runs):
         raise ValueError(f"names must be one for each of {len(runs)} runs; got {len(names)}.")
-    plain = list(names) or [name_of(run) for run in runs]
+    plain = list(names) or [run_name(run) for run in runs]
     if len(set(plain)) == len(plain):
         return plain
     for longer in (
@@ -264,7 +265,7 @@ def _incidents(name_a: str, name_b: str, a: Run, b: Run) -> str:
         told = words.first_incident(a.incidents)
         return f"{name_b} raised no alert; {name_a} did{told}." if raised[0] else ""
     incidents = [i for i in b.incidents if i.severity != "info"]
-    number = words.counted(len(incidents) or len(raised[1]), "incident" if incidents else "alert")
+    number = count(len(incidents) or len(raised[1]), "incident" if incidents else "alert")
     also = f"{name_a} raised alerts too" if raised[0] else f"{name_a} none"
     return f"{name_b} raised {number}, {also}{words.first_incident(b.incidents)}."
 
@@ -276,7 +277,7 @@ def _raised(run: Run) -> list[Alert]:
 def _departures(found: Against, name_a: str) -> tuple[str, ...]:
     gone, passed = found.departed, found.passed
     layers = [d for d in found.differences if d.layer != INPUT]
-    of = words.counted(len(layers), "layer")
+    of = count(len(layers), "layer")
     if gone:
         where = f"in {sum(d.departs for d in layers)} of {of}"
         return f"{found.name} departs from {name_a} {where}.", f"First, {gone[0].sentence}."
@@ -304,7 +305,7 @@ def _strangers(found: Against, name_a: str) -> str:
     renamed = sum(pair.by == "structure" and pair.a != pair.b for pair in found.pairs)
     if renamed:
         verb = "bears another name and was" if renamed == 1 else "bear other names and were"
-        parts.append(f"{words.counted(renamed, 'layer')} {verb} matched by place, kind and shape.")
+        parts.append(f"{count(renamed, 'layer')} {verb} matched by place, kind and shape.")
     for name, only in ((name_a, found.only_first), (found.name, found.only_this)):
         if only:
             parts.append(f"Only in {name}: {_listed(only)}.")
