@@ -192,6 +192,24 @@ def test_every_measure_has_a_limit_and_a_sentence() -> None:
             assert "fc1" in said and "from step 7" in said
 
 
+def test_a_difference_of_the_input_alone_is_said_so() -> None:
+    """It is no layer: none of them departs."""
+
+    def train(fault: bool) -> Run:
+        rng = np.random.default_rng(0)
+        monitor = Monitor(run=False)
+        for step in range(64):
+            for name in ("<input>", "fc1"):
+                wide = 8.0 if fault and name == "<input>" and step > 31 else 1.0
+                monitor.observe(name, wide * rng.normal(size=(32, 4)))
+            monitor.step()
+        return monitor.history
+
+    (against,) = compare(train(False), train(True), names=("good", "new")).against
+    assert [d.layer for d in against.departed] == ["<input>"]
+    assert "new departs from good in its input alone. First, the input" in against.verdict
+
+
 def test_infos_are_no_alerts_of_either() -> None:
     """Only warnings and criticals count."""
     assert _compared().alerts[0] == ()

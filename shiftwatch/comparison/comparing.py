@@ -279,7 +279,8 @@ def _departures(found: Against, name_a: str) -> tuple[str, ...]:
     layers = [d for d in found.differences if d.layer != INPUT]
     of = count(len(layers), "layer")
     if gone:
-        where = f"in {sum(d.departs for d in layers)} of {of}"
+        number = sum(d.departs for d in layers)
+        where = f"in {number} of {of}" if number else "in its input alone"
         return f"{found.name} departs from {name_a} {where}.", f"First, {gone[0].sentence}."
     first, last = int(found.aligned.first_b[0]), int(found.aligned.last_b[-1])
     like = f"{found.name} is like {name_a}: none of {of} departs over steps {first:,}–{last:,}."
