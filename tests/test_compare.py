@@ -328,9 +328,11 @@ def test_what_cannot_be_compared_is_said_with_the_cure(
 
 
 def test_a_grade_that_is_none_is_refused() -> None:
-    """Instead of never failing."""
-    with pytest.raises(ValueError, match="one of critical, warning, difference"):
-        _compared().fails("error")
+    """Instead of never failing, or of failing on something else."""
+    quiet = compare(_good(), _good())
+    for judge in (_compared().fails, functools.partial(junit, quiet)):
+        with pytest.raises(ValueError, match="one of critical, warning, difference; got 'error'"):
+            judge("error")
 
 
 # -- for programs ---------------------------------------------------------------------------
