@@ -22,12 +22,14 @@ import numpy as np
 import pytest
 
 import shiftwatch
+from shiftwatch import wording
 from shiftwatch.live.finding import Finder
-from shiftwatch.live.listing import Listing
+from shiftwatch.live.listing import Listing, _described
 from shiftwatch.live.outline import Outline
 from shiftwatch.live.pages import Pages
 from shiftwatch.live.server import CONNECTIONS
 from tests.live import Training, until
+from tests.simulated import simulated
 from tests.test_cli import record
 
 
@@ -103,11 +105,22 @@ def test_the_list_tells_verdict_state_steps_loss_and_incidents(client: Client) -
     assert lines["good"]["level"] == "healthy" and lines["bad"]["level"] == "critical"
     assert lines["good"]["verdict"].startswith("Healthy: no alert in 120 steps over 3 layers")
     assert lines["bad"]["state"] == "ended" and lines["bad"]["steps"] == 120
-    assert lines["bad"]["incidents"][0]["origin"] == "fc2"
+    assert lines["bad"]["verdict"].startswith("1 incident. It began in fc2 at step 80")
+    assert lines["bad"]["latest"] == "", "the verdict tells of the only one"
     assert lines["bad"]["marks"] == [pytest.approx(80 / 119, abs=1e-3)]
     curve = np.array(lines["good"]["curve"])
     assert curve.shape[1] == 2 and curve.min() >= 0 and curve.max() <= 1
     assert curve[0, 1] == 1 and curve[-1, 1] == 0, "the loss falls"
+
+
+def test_of_several_incidents_the_latest_stands_beside_the_verdict_that_tells_of_the_first() -> (
+    None
+):
+    run = simulated()
+    line = _described(run)
+    last = max(wording.raised(run), key=lambda i: i.step)
+    assert len(wording.raised(run)) > 1 and last.origin not in line["verdict"]
+    assert line["latest"].startswith(f"{last.origin} from step {last.step:,}: ")
 
 
 def test_every_address_of_the_list_leads_to_a_report_of_that_run(client: Client) -> None:
