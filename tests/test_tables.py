@@ -170,6 +170,8 @@ def test_another_table_or_mode_is_refused_by_name() -> None:
         ValueError, match=r"table must be one of .*; got 'alert'\. Did you mean 'alerts'"
     ):
         table(Run(), "alert")
+    with pytest.raises(FileNotFoundError, match=r"got nowhere/a\.csv\. Create nowhere first"):
+        export(run, "nowhere/a.csv")
     with pytest.raises(ValueError, match=r"mode must be 'train' or 'eval'; got 'test'"):
         table(Run(), "metrics", "test")
 

@@ -179,7 +179,7 @@ def write_text(text: str, target: Path) -> Path:
     """Write beside the target, then rename over it."""
     if not target.parent.is_dir():
         raise FileNotFoundError(
-            f"A report needs an existing folder; got {target}. Create {target.parent} first."
+            f"A file needs an existing folder; got {target}. Create {target.parent} first."
         )
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
