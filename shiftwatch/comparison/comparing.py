@@ -93,10 +93,6 @@ def compare(
         _against(opened[0], other, align, called[0], name)
         for other, name in zip(opened[1:], called[1:], strict=True)
     )
-    against = tuple(
-        replace(found, said=_said(found, called[0], opened[0], other))
-        for found, other in zip(against, opened[1:], strict=True)
-    )
     return Comparison(
         names=tuple(called),
         align=align,
@@ -138,7 +134,7 @@ def _against(a: Run, b: Run, align: str, name_a: str, name_b: str) -> Against:
             "Align by share of training instead."
         )
     found = measured(a, b, matched.pairs, aligned)
-    return Against(
+    against = Against(
         name=name_b,
         pairs=matched.pairs,
         only_first=matched.only_a,
@@ -150,6 +146,7 @@ def _against(a: Run, b: Run, align: str, name_a: str, name_b: str) -> Against:
         loss=_last_losses(a, b, aligned),
         said=(),
     )
+    return replace(against, said=_said(against, name_a, a, b))
 
 
 def _some(layers: Iterable[str]) -> str:

@@ -97,12 +97,9 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """What to open in a browser, with the token where one is asked for."""
-        host = {
-            "": socket.gethostname(),
-            "0.0.0.0": socket.gethostname(),
-            "::": socket.gethostname(),
-        }
-        name = host.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        if self.host in ("", "0.0.0.0", "::"):
+            name = socket.gethostname()
         query = f"?token={self.access.token}" if self.access.token else ""
         return f"http://{name}:{self.port}/{query}"
 
