@@ -128,7 +128,12 @@ def to_polars(columns: Columns, feature: str) -> polars.DataFrame:
 
 
 def rows(columns: Columns) -> Iterator[tuple[Any, ...]]:
-    """Rows of a table as plain values: numbers, strings, lists, None."""
+    """Rows of a table as plain values: numbers, strings, lists, None.
+
+    Example:
+        >>> list(rows({"step": Column("int", [3, 5]), "layer": of_words(np.array([0, 0]), ["fc1"])}))
+        [(3, 'fc1'), (5, 'fc1')]
+    """
 
     def plain(column: Column) -> Iterable[Any]:
         words = column.words

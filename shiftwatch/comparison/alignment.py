@@ -127,7 +127,14 @@ def ends(run: Run, by: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def epochs(run: Run) -> np.ndarray:
-    """Steps at which the run's epochs began, as it noted them: int64[epochs]."""
+    """Steps at which the run's epochs began, as it noted them: int64[epochs].
+
+    Example:
+        >>> from shiftwatch import Run
+        >>> from shiftwatch.records import Event
+        >>> epochs(Run(events=[Event(0, "epoch", "1"), Event(500, "epoch", "2")])).tolist()
+        [0, 500]
+    """
     return np.unique(np.array([e.step for e in run.events if e.kind == "epoch"], np.int64))
 
 

@@ -91,7 +91,12 @@ def first_incident(incidents: Sequence[Incident]) -> str:
 
 
 def place(layer: str) -> str:
-    """A layer's name in a sentence."""
+    """A layer's name in a sentence; of two runs the input is nobody's own.
+
+    Example:
+        >>> place("<input>"), place("fc2")
+        ('the input', 'fc2')
+    """
     return "the input" if layer == INPUT else layer
 
 
