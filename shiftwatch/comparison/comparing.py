@@ -56,7 +56,8 @@ def compare(
             in common, an unknown alignment, or epochs that were not noted.
         FileNotFoundError: for a folder that does not exist.
 
-    Cost: reads at most 300 windows of each run; 160 layers take about two seconds.
+    Cost: summaries of at most 300 windows of each run, about two seconds for 160 layers; of
+        losses, and of shares that were recorded, all.
 
     Example:
         >>> import shiftwatch

@@ -48,8 +48,8 @@ def render_comparison(
     Raises:
         ValueError, FileNotFoundError: as :func:`shiftwatch.compare`.
 
-    Cost: reads at most 240 windows of each run, and 300 of both for each comparison and
-        alignment; 160 layers × 10,000 windows take a few seconds.
+    Cost: summaries of at most 240 windows of each run, and of 300 of both for each comparison
+        and alignment; of losses, and of shares that were recorded, all.
     """
     opened = [r if isinstance(r, Run) else open_run(r) for r in runs]
     first = comparison or compare(*opened, align=align, names=names)
