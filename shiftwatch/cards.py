@@ -67,7 +67,15 @@ def alert_card(alert: Alert) -> str:
 
 
 def incident_card(incident: Incident) -> str:
-    """An incident: where it began and since when, what it is, and who followed."""
+    """An incident: where it began and since when, what it is, and who followed.
+
+    Example:
+        >>> from shiftwatch.records import Incident
+        >>> "1. fc&lt;2&gt; from step 240: dead" in incident_card(
+        ...     Incident(1, "fc<2>", 240, 250, "critical", ("dead",))
+        ... )
+        True
+    """
     kinds = ", ".join(kind.replace("_", " ") for kind in incident.kinds)
     title = f"{incident.number}. {incident.origin} from step {incident.step:,}: {kinds}"
     state = "still open" if incident.cleared is None else f"cleared at step {incident.cleared:,}"

@@ -21,10 +21,10 @@ class Column:
     """One column.
 
     Args:
-        kind: ``"int"``, ``"float"``, ``"bool"``, ``"str"``, ``"int | None"``, or for strings and integers
-            a tuple of these, as a record declares its fields.
+        kind: of its values, as a record declares its fields: ``"int"``, ``"float"``, ``"bool"``,
+            ``"str"``, ``"int | None"``, ``"tuple[str, ...]"`` or ``"tuple[int, ...]"``.
         values: one per row; where there are ``words``, the number of each row's word.
-        words: of a column of text in which few words come back: each of them once.
+        words: of a column of text that repeats itself: each text once; see :func:`of_words`.
     """
 
     kind: str
@@ -50,8 +50,25 @@ def of_records(kind: type[Any], records: Sequence[Any]) -> dict[str, Column]:
     }
 
 
+def of_words(codes: np.ndarray, words: Sequence[str]) -> Column:
+    """Text that repeats itself, as numbers of words; equal words become one.
+
+    Args:
+        codes: int64[rows], which word a row has.
+        words: that they number, any of them several times.
+
+    Example:
+        >>> column = of_words(np.array([0, 1, 2]), ["fc1", "fc1", "fc2"])
+        >>> column.words, column.values.tolist()
+        (('fc1', 'fc2'), [0, 0, 1])
+    """
+    texts = [spelled(word) for word in words]
+    number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    return Column("str", np.array([number[t] for t in texts], np.int64)[codes], tuple(number))
+
+
 def to_arrow(columns: Columns, feature: str) -> pyarrow.Table:
-    """Table of Arrow; text in which few words come back is dictionary-encoded.
+    """Table of Arrow; columns with words are dictionary-encoded.
 
     Raises:
         MissingDependencyError: where pyarrow is not installed; ``feature`` begins the message.
@@ -66,7 +83,7 @@ def to_arrow(columns: Columns, feature: str) -> pyarrow.Table:
     def array(column: Column) -> Any:
         if column.words is None:
             return pa.array(_spelled(column), kinds[column.kind])
-        words = pa.array([spelled(word) for word in column.words], pa.string())
+        words = pa.array(column.words, pa.string())
         return pa.DictionaryArray.from_arrays(np.asarray(column.values, np.int32), words)
 
     return pa.table({name: array(column) for name, column in columns.items()})
@@ -105,21 +122,25 @@ def to_polars(columns: Columns, feature: str) -> polars.DataFrame:
     def series(name: str, column: Column) -> Any:
         if column.words is None:
             return pl.Series(name, _spelled(column), dtype=kinds[column.kind])
-        words = pl.Series(name, [spelled(word) for word in column.words], dtype=pl.String)
-        return words.gather(np.asarray(column.values, np.int64))
+        return pl.Series(name, column.words, dtype=pl.String).gather(column.values)
 
     return pl.DataFrame([series(name, column) for name, column in columns.items()])
 
 
 def rows(columns: Columns) -> Iterator[tuple[Any, ...]]:
-    """Rows of a table as plain values: numbers, strings, lists, None."""
+    """Rows of a table as plain values: numbers, strings, lists, None.
+
+    Example:
+        >>> list(rows({"step": Column("int", [3, 5]), "layer": of_words(np.array([0, 0]), ["fc1"])}))
+        [(3, 'fc1'), (5, 'fc1')]
+    """
 
     def plain(column: Column) -> Iterable[Any]:
+        words = column.words
+        if words is not None:
+            return (words[code] for code in column.values)
         values = _spelled(column)
-        if column.words is None:
-            return values.tolist() if isinstance(values, np.ndarray) else values
-        words = [spelled(word) for word in column.words]
-        return (words[code] for code in column.values)
+        return values.tolist() if isinstance(values, np.ndarray) else values
 
     return zip(*(plain(column) for column in columns.values()), strict=True)
 
@@ -135,7 +156,7 @@ def spelled(text: str) -> str:
 
 
 def _spelled(column: Column) -> Any:
-    if column.kind == "str" and column.words is None:
+    if column.kind == "str":
         return [spelled(text) for text in column.values]
     if column.kind == "tuple[str, ...]":
         return [[spelled(text) for text in texts] for texts in column.values]
@@ -146,7 +167,7 @@ def _spelled(column: Column) -> Any:
 
 def _objects(column: Column) -> np.ndarray:
     """As objects, one by one: ``np.array`` would cut trailing NULs and stack equal lists."""
-    values = _spelled(column if column.words is None else Column("str", column.words))
+    values = _spelled(column) if column.words is None else column.words
     array = np.empty(len(values), object)
     array[:] = values
-    return array if column.words is None else array[np.asarray(column.values, np.int64)]
+    return array if column.words is None else array[column.values]

@@ -40,6 +40,23 @@ def loss_curve(run: Run, most: int) -> np.ndarray:
 
 
 def place(run: Run, steps: np.ndarray) -> np.ndarray:
-    """Where steps lie between the first and the last of a run that has windows, 0 to 1."""
+    """Where steps lie between the first and the last of a run that has windows.
+
+    Args:
+        run: with a window or more.
+        steps: float64[n].
+
+    Returns:
+        float64[n], 0 to 1; what lies outside is at the nearer end.
+
+    Example:
+        >>> from shiftwatch import Monitor
+        >>> monitor = Monitor(run=False)
+        >>> for step in range(64):
+        ...     monitor.observe("fc1", np.ones((2, 4)))
+        ...     monitor.step()
+        >>> place(monitor.history, np.array([-5.0, 31.5, 63.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
     first, last = run.first[0], run.steps[-1]
     return np.clip((steps - first) / max(last - first, 1), 0.0, 1.0)

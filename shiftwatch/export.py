@@ -37,7 +37,7 @@ def export(
         ValueError: for another ending, table or mode.
         MissingDependencyError: for Parquet, where pyarrow is not installed; CSV and JSON need
             no package.
-        OSError: where the file cannot be written.
+        OSError: where the folder does not exist or cannot be written.
 
     Cost: the whole table is held in memory, the metrics at about 50 bytes per value; CSV and
     JSON are written row by row.
@@ -53,6 +53,10 @@ def export(
     if write is None:
         known = ", ".join(list(_WRITERS)[:-1]) + f" or {list(_WRITERS)[-1]}"
         raise ValueError(f"path must end in {known}; got {target.name!r}. Rename it.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"A table needs an existing folder; got {target}. Create {target.parent} first."
+        )
     made = table_of(run, table, mode)
     temporary = target.with_name(f".{target.name}.tmp")
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shiftwatch.columns import Column, of_records
+from shiftwatch.columns import Column, of_records, of_words
 from shiftwatch.records import Alert, Event, Incident, Layer
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def metrics(run: Run, mode: str) -> dict[str, Column]:
     place = np.concatenate(places)[order]
     return {
         "step": Column("int", step[order]),
-        "layer": Column("str", place, tuple(site.layer for site in sites)),
-        "tensor": Column("str", place, tuple(site.label for site in sites)),
-        "metric": Column("str", np.concatenate(keys)[order], run.metrics),
+        "layer": of_words(place, [site.layer for site in sites]),
+        "tensor": of_words(place, [site.label for site in sites]),
+        "metric": of_words(np.concatenate(keys)[order], run.metrics),
         "value": Column("float", np.concatenate(numbers)[order]),
     }
 

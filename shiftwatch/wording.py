@@ -138,7 +138,14 @@ def raised(run: Run) -> list[Incident]:
 def verdict(run: Run) -> tuple[str, str]:
     """Level (``"healthy"``, ``"warning"``, ``"critical"`` or ``"empty"``) and the sentence.
 
-    Example: ``("critical", "2 incidents. It began in fc2 at step 300: dead units; …")``
+    Example:
+        >>> from shiftwatch import Monitor
+        >>> rng, monitor = np.random.default_rng(0), Monitor(run=False)
+        >>> for step in range(64):
+        ...     monitor.observe("fc1", rng.normal(size=(32, 4)))
+        ...     monitor.step()
+        >>> verdict(monitor.history)
+        ('healthy', 'Healthy: no alert in 64 steps over 1 layer.')
     """
     windows = run.steps.size
     if not windows:
@@ -148,9 +155,8 @@ def verdict(run: Run) -> tuple[str, str]:
     incidents = raised(run)
     alerts = [a for a in run.alerts if a.severity != "info"]
     if not incidents and not alerts:
-        notes = len(run.alerts)
-        tail = f" {count(notes, 'note')} below." if notes else ""
-        return "healthy", f"Healthy: no alert in {span}.{tail}"
+        notes = f", {count(len(run.alerts), 'note')}" if run.alerts else ""
+        return "healthy", f"Healthy: no alert{notes} in {span}."
     severities = {i.severity for i in incidents} | {a.severity for a in alerts}
     level = "critical" if "critical" in severities else "warning"
     if not incidents:

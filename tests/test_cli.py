@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shiftwatch import Monitor, __version__
+from shiftwatch import Monitor, Rule, __version__
 from shiftwatch.cli import main
 from shiftwatch.cli.layers import layer_table
 from shiftwatch.cli.terminal import cells, escape, figure, waiting
@@ -91,6 +91,19 @@ def test_show_of_a_healthy_run_says_so(runs: Path, capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     assert "Healthy: no alert in 120 steps over 3 layers." in text
     assert "Incidents" not in text and "!" not in text
+
+
+def test_notes_are_counted_where_they_are_not_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monitor = Monitor(tmp_path, rules=[Rule("zero_fraction", 0.2, severity="info")])
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        monitor.observe("fc1", rng.normal(size=(32, 4)) * (rng.random((32, 4)) < 0.5))
+        monitor.step()
+    monitor.close()
+    assert main(["show", str(tmp_path)]) == 0
+    assert "Healthy: no alert, 1 note in 200 steps over 1 layer." in capsys.readouterr().out
 
 
 def test_the_table_shows_the_numbers_of_the_run(runs: Path) -> None:

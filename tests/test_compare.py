@@ -24,6 +24,7 @@ from shiftwatch.comparison.words import sentence
 from shiftwatch.divergences import DIVERGENCES
 from shiftwatch.history import History, Run, Window
 from shiftwatch.records import Event, Layer, Site
+from shiftwatch.report import render_comparison
 from shiftwatch.summaries import Block, measure
 from tests.simulated import HOSTILE, empty_run, simulated
 
@@ -191,6 +192,24 @@ def test_every_measure_has_a_limit_and_a_sentence() -> None:
             assert "fc1" in said and "from step 7" in said
 
 
+def test_a_difference_of_the_input_alone_is_said_so() -> None:
+    """It is no layer: none of them departs."""
+
+    def train(fault: bool) -> Run:
+        rng = np.random.default_rng(0)
+        monitor = Monitor(run=False)
+        for step in range(64):
+            for name in ("<input>", "fc1"):
+                wide = 8.0 if fault and name == "<input>" and step > 31 else 1.0
+                monitor.observe(name, wide * rng.normal(size=(32, 4)))
+            monitor.step()
+        return monitor.history
+
+    (against,) = compare(train(False), train(True), names=("good", "new")).against
+    assert [d.layer for d in against.departed] == ["<input>"]
+    assert "new departs from good in its input alone. First, the input" in against.verdict
+
+
 def test_infos_are_no_alerts_of_either() -> None:
     """Only warnings and criticals count."""
     assert _compared().alerts[0] == ()
@@ -249,6 +268,14 @@ def test_by_epoch_each_run_is_read_at_its_own_pace() -> None:
     assert pair_windows(a, b, "epoch").at[-1] == pytest.approx(4.0)
 
 
+def test_runs_without_a_step_in_common_have_a_page_by_share() -> None:
+    """One that went on where the other ended; nobody asked how they compare by step."""
+    a = _shifted(lambda step: 0.0)
+    b = _shifted(lambda step: 0.0, begin=9000)
+    page = render_comparison(a, b, align="share")
+    assert '"alignments":["share"]' in page
+
+
 def test_epochs_noted_while_training_are_known_to_the_comparison() -> None:
     """``monitor.event("epoch", …)`` is all it takes."""
     with Monitor(run=False) as monitor:
@@ -301,9 +328,11 @@ def test_what_cannot_be_compared_is_said_with_the_cure(
 
 
 def test_a_grade_that_is_none_is_refused() -> None:
-    """Instead of never failing."""
-    with pytest.raises(ValueError, match="one of critical, warning, difference"):
-        _compared().fails("error")
+    """Instead of never failing, or of failing on something else."""
+    quiet = compare(_good(), _good())
+    for judge in (_compared().fails, functools.partial(junit, quiet)):
+        with pytest.raises(ValueError, match="one of critical, warning, difference; got 'error'"):
+            judge("error")
 
 
 # -- for programs ---------------------------------------------------------------------------

@@ -41,6 +41,15 @@ def follow() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             process.communicate()
 
 
+def told(training: Training, run: Path, follow: Any) -> subprocess.Popen[str]:
+    """A follower that has told of the first steps of a training."""
+    training.steps(60)
+    reader: subprocess.Popen[str] = follow(run, stdout=subprocess.PIPE)
+    assert reader.stdout is not None
+    assert reader.stdout.readline()
+    return reader
+
+
 def test_through_a_pipe_incidents_come_as_lines_and_the_end_ends_it(
     tmp_path: Path, follow: Any
 ) -> None:
@@ -62,10 +71,7 @@ def test_through_a_pipe_incidents_come_as_lines_and_the_end_ends_it(
 
 def test_a_training_that_dies_ends_it_too(tmp_path: Path, follow: Any) -> None:
     with Training(tmp_path / "run") as training:
-        training.steps(60)
-        reader = follow(tmp_path / "run", stdout=subprocess.PIPE)
-        assert reader.stdout is not None
-        reader.stdout.readline()
+        reader = told(training, tmp_path / "run", follow)
         training.kill()
         rest = reader.communicate(timeout=30)[0]
     assert "died: the process that wrote it is gone" in rest
@@ -74,10 +80,7 @@ def test_a_training_that_dies_ends_it_too(tmp_path: Path, follow: Any) -> None:
 
 def test_a_run_that_is_deleted_ends_it(tmp_path: Path, follow: Any) -> None:
     with Training(tmp_path / "run") as training:
-        training.steps(60)
-        reader = follow(tmp_path / "run", stdout=subprocess.PIPE)
-        assert reader.stdout is not None
-        reader.stdout.readline()
+        reader = told(training, tmp_path / "run", follow)
         shutil.rmtree(tmp_path / "run")
         assert "its folder is gone" in reader.communicate(timeout=30)[0]
     assert reader.returncode == 0
@@ -157,9 +160,24 @@ def test_rows_with_an_alert_stay_where_there_is_no_room_for_all(tmp_path: Path) 
     assert "more, in a taller terminal" in text[-1]
 
 
+def test_a_run_that_ended_before_its_first_window_is_said_to_have_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path / "run", broken=False, steps=0)
+    assert main(["show", str(tmp_path / "run"), "--follow"]) == 0
+    assert capsys.readouterr().out == "ended\nNothing recorded: no window of steps is complete.\n"
+    run = shiftwatch.open(tmp_path / "run")
+    assert screen(run, "ended", 80, 24)[0][0].startswith("ended · Nothing recorded")
+    for state in ("writing", "ended"):
+        assert max(cells(text) for text, _ in screen(run, state, 20, 3)) <= 20
+
+
 def test_wrong_usage_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(tmp_path / "none"), "--follow"]) == 2
     assert "does not exist" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["show", str(tmp_path / "file"), "--follow"]) == 2
+    assert "is no folder" in capsys.readouterr().err
     record(tmp_path / "runs" / "first", broken=False, steps=10)
     assert main(["show", str(tmp_path / "runs"), "--follow"]) == 2
     assert "a folder of runs, such as first" in capsys.readouterr().err

@@ -22,12 +22,14 @@ import numpy as np
 import pytest
 
 import shiftwatch
+from shiftwatch import wording
 from shiftwatch.live.finding import Finder
-from shiftwatch.live.listing import Listing
+from shiftwatch.live.listing import Listing, _described
 from shiftwatch.live.outline import Outline
 from shiftwatch.live.pages import Pages
 from shiftwatch.live.server import CONNECTIONS
 from tests.live import Training, until
+from tests.simulated import simulated
 from tests.test_cli import record
 
 
@@ -103,11 +105,22 @@ def test_the_list_tells_verdict_state_steps_loss_and_incidents(client: Client) -
     assert lines["good"]["level"] == "healthy" and lines["bad"]["level"] == "critical"
     assert lines["good"]["verdict"].startswith("Healthy: no alert in 120 steps over 3 layers")
     assert lines["bad"]["state"] == "ended" and lines["bad"]["steps"] == 120
-    assert lines["bad"]["incidents"][0]["origin"] == "fc2"
+    assert lines["bad"]["verdict"].startswith("1 incident. It began in fc2 at step 80")
+    assert lines["bad"]["latest"] == "", "the verdict tells of the only one"
     assert lines["bad"]["marks"] == [pytest.approx(80 / 119, abs=1e-3)]
     curve = np.array(lines["good"]["curve"])
     assert curve.shape[1] == 2 and curve.min() >= 0 and curve.max() <= 1
     assert curve[0, 1] == 1 and curve[-1, 1] == 0, "the loss falls"
+
+
+def test_of_several_incidents_the_latest_stands_beside_the_verdict_that_tells_of_the_first() -> (
+    None
+):
+    run = simulated()
+    line = _described(run)
+    last = max(wording.raised(run), key=lambda i: i.step)
+    assert len(wording.raised(run)) > 1 and last.origin not in line["verdict"]
+    assert line["latest"].startswith(f"{last.origin} from step {last.step:,}: ")
 
 
 def test_every_address_of_the_list_leads_to_a_report_of_that_run(client: Client) -> None:
@@ -313,6 +326,8 @@ def test_other_methods_and_nonsense_are_refused_in_plain_text(client: Client) ->
         b"\x16\x03\x01\x00\xff\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET /" + b"a" * 70_000,
+        b"GET http://[ HTTP/1.1\r\nHost: localhost",
+        b"GET /?a&b&c&d&e&f&g&h&i HTTP/1.1\r\nHost: localhost",
     ):
         with socket.create_connection(("127.0.0.1", client.url.port or 0), 10) as raw:
             raw.sendall(nonsense + b"\r\n\r\n")
@@ -368,6 +383,11 @@ def test_a_port_that_is_taken_is_told_with_the_cure(client: Client, runs: Path) 
     )
     assert again.returncode == 2
     assert "cannot be bound" in again.stderr and "another --port" in again.stderr
+    strange = subprocess.run(
+        [*command, "--host", "192.0.2.1"], capture_output=True, text=True, timeout=60
+    )
+    assert strange.returncode == 2 and "192.0.2.1 port 6180" in strange.stderr
+    assert "an address of this machine as --host" in strange.stderr
     lost = subprocess.run([*command[:-1], "no/such"], capture_output=True, text=True, timeout=60)
     assert lost.returncode == 2 and "is no folder" in lost.stderr
 

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from shiftwatch import plots
+from shiftwatch.history import History, Window
 from shiftwatch.plots.smooth import densities, smooth_quantiles
+from shiftwatch.records import Layer, Site
 from shiftwatch.run import Run
-from shiftwatch.summaries import summarize
+from shiftwatch.summaries import Summary, summarize
 from shiftwatch.summaries.histogram import Histogram
 from tests.simulated import HOSTILE, empty_run, simulated
 
@@ -127,6 +129,28 @@ def test_tracks_of_two_runs_differ_in_colour_and_dashes() -> None:
     a, b = ax.lines[-2:]
     assert a.get_color() != b.get_color() and a.get_linestyle() != b.get_linestyle()
     assert a.get_xdata()[-1] == b.get_xdata()[-1] == 1
+
+
+@pytest.mark.parametrize("label", ["_baseline", "", "$_$", "a\nb"])
+def test_every_run_is_in_the_legend_whatever_it_is_called(label: str) -> None:
+    _, ax = plots.tracks({label: _run()}, "kl", LAYER)
+    assert len(ax.get_legend().get_texts()) == 1
+
+
+@pytest.mark.parametrize("windows", [8, 1200])
+def test_infinity_has_the_strongest_colour_of_a_heat_map(windows: int) -> None:
+    """Every other window, so that among many every column holds one."""
+    history = History()
+    history.add_site(Site("fc1"), Layer("fc1"))
+    for step in range(windows):
+        kl = np.array([np.inf if step % 2 else 1.0])
+        history.add_window(Window(step, step, Summary.empty((1,)), {"kl": kl}, np.zeros(0), 0.0))
+    figure, ax = plots.heatmap(history.view(), "kl")
+    (mesh,) = ax.collections
+    figure.canvas.draw()
+    strongest = mesh.get_cmap()(1.0)
+    assert mesh.get_clim() == (0.0, 1.0)
+    assert tuple(mesh.to_rgba(mesh.get_array()).reshape(-1, 4)[-1]) == strongest
 
 
 def test_densities_keep_the_mass_and_are_those_of_a_normal() -> None:

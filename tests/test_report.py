@@ -67,6 +67,17 @@ def test_the_headline_says_where_it_began_and_since_when() -> None:
     assert "layers followed" in headline[1]
 
 
+def test_alerts_outside_an_incident_show_the_worst_and_how_many_are_left_out() -> None:
+    history = _one_layer(windows=4)
+    for number in range(10):
+        severity = "critical" if number == 9 else "warning"
+        history.add_alert(replace(_alert(severity), message=f"message {number}"))
+    page = report.render(history.view())
+    assert '<article class="card critical"><header><h2>Alerts outside an incident</h2>' in page
+    assert "message 7</p>" in page and "message 8</p>" not in page
+    assert "2 more alerts</li>" in page
+
+
 def test_cards_carry_message_advice_followers_and_the_limit() -> None:
     run, page = _usual(), _usual_page()
     for alert in (a for a in run.alerts if a.severity != "info"):

@@ -78,6 +78,24 @@ def test_the_alert_and_the_incident_are_those_of_the_run(run: Run) -> None:
     assert incident["kinds"] == ["nonfinite"]
 
 
+def test_a_layer_is_one_group_however_many_tensors_of_it_were_seen() -> None:
+    pytest.importorskip("pyarrow")
+    monitor = Monitor(run=False)
+    rng = np.random.default_rng(0)
+    for _ in range(16):
+        for name in ("fc1", "fc\ud800", "fc\\ud800"):  # the last is how the one before is spelled
+            for tensor in ("output", "gradient"):
+                monitor.observe(name, rng.normal(size=(32, 4)), tensor=tensor)
+        monitor.step()
+    arrow = monitor.history.to_arrow()
+    for key in ("layer", "tensor", "metric"):
+        words = arrow[key].chunk(0).dictionary.to_pylist()
+        assert sorted(words) == sorted(set(words))
+    groups = arrow.group_by("layer").aggregate([("value", "count")])
+    assert sorted(groups["layer"].to_pylist()) == ["fc1", "fc\\ud800"]
+    assert arrow.to_pandas()["layer"].tolist() == monitor.history.to_pandas()["layer"].tolist()
+
+
 def test_losses_come_step_by_step(run: Run) -> None:
     steps, losses = run.course
     assert steps.tolist() == list(range(STEPS))
@@ -152,6 +170,8 @@ def test_another_table_or_mode_is_refused_by_name() -> None:
         ValueError, match=r"table must be one of .*; got 'alert'\. Did you mean 'alerts'"
     ):
         table(Run(), "alert")
+    with pytest.raises(FileNotFoundError, match=r"got nowhere/a\.csv\. Create nowhere first"):
+        export(run, "nowhere/a.csv")
     with pytest.raises(ValueError, match=r"mode must be 'train' or 'eval'; got 'test'"):
         table(Run(), "metrics", "test")
 

@@ -22,8 +22,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shiftwatch.cli.files import read, target
-from shiftwatch.cli.terminal import STYLES, cut, escape, figure, indented, say, table, waiting
-from shiftwatch.cli.terminal import width as columns
+from shiftwatch.cli.terminal import (
+    STYLES,
+    cut,
+    escape,
+    figure,
+    indented,
+    say,
+    table,
+    waiting,
+    width,
+)
 
 if TYPE_CHECKING:
     from shiftwatch.comparison import Against, Comparison
@@ -117,7 +126,7 @@ def _differences(against: Against) -> list[tuple[str, str]]:
     if not gone:
         return []
     shown = gone[:_MOST]
-    longest = 24 if columns() else max(len(escape(d.layer)) for d in shown)
+    longest = 24 if width() else max(len(escape(d.layer)) for d in shown)
     rows = [["layer", "of limit", ""]]
     for d in shown:
         rows.append([cut(escape(d.layer), longest), f"{figure(d.score)} ×", escape(d.sentence)])

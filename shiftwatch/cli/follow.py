@@ -28,6 +28,7 @@ Line = tuple[str, str]
 
 _SLEEP = 0.5  # seconds between two looks
 _QUIET = 10.0  # seconds between two lines of progress, where the output is no terminal
+_WAITING = "Waiting for the first window of steps. Ctrl-C ends."
 _OVER = {
     "ended": "ended",
     "failed": "ended by an error",
@@ -50,9 +51,8 @@ def follow(folder: str, everything: bool) -> int:
     """
     path = Path(folder)
     if not path.is_dir():
-        raise FileNotFoundError(
-            f"{folder} does not exist. Give the folder that watch(run=…) wrote."
-        )
+        wrong = "is no folder" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"{folder} {wrong}. Give the folder that watch(run=…) wrote.")
     if not sys.stdout.isatty():
         return _told(path)
     with _drawing() as draw:
@@ -110,9 +110,12 @@ def screen(
     Returns:
         At most so many lines, each of at most so many columns.
     """
-    if run is None or not len(run):
-        return [("Waiting for the first window of steps. Ctrl-C ends.", "dim")]
+    if run is None:
+        return [(_cut(_WAITING, columns), "dim")]
     level, verdict = wording.verdict(run)
+    if not len(run):
+        text = f"{_OVER[state]} · {verdict}" if state in _OVER else _WAITING
+        return [(_cut(text, columns), "dim")]
     facts = f"{_OVER.get(state, state)} · step {int(run.steps[-1]):,}"
     overhead = f" · overhead {wording.percent(run.overhead)}"
     lines = [(f"{wording.run_name(run)}  {facts}{overhead}", "bold")]
@@ -197,8 +200,9 @@ def _told(path: Path) -> int:
             told = time.monotonic()
             say(_progress(run))
         sys.stdout.flush()
-    if run is not None and len(run):
-        say(f"{_progress(run)} · {_OVER.get(state, 'its folder is gone')}")
+    over = _OVER.get(state, "its folder is gone")
+    say(f"{_progress(run)} · {over}" if run is not None and len(run) else over)
+    if run is not None:
         say(wording.verdict(run)[1])
     return 0
 

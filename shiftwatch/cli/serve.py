@@ -17,6 +17,7 @@ Ends with Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 from pathlib import Path
@@ -70,11 +71,17 @@ def _server(make: Any, args: argparse.Namespace) -> Any:
         try:
             return make(args.folder, args.host, port, args.token)
         except OSError as error:
-            if port == ports[-1]:
-                raise OSError(
-                    f"{args.host} port {port} cannot be bound ({error.strerror or error}). "
-                    "Choose another --port, or 0 for any free one."
-                ) from None
+            taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            if taken and port != ports[-1]:
+                continue
+            cure = (
+                "Choose another --port, or 0 for any free one."
+                if taken
+                else "Give an address of this machine as --host."
+            )
+            raise OSError(
+                f"{args.host} port {port} cannot be bound ({error.strerror or error}). {cure}"
+            ) from None
     raise AssertionError("unreachable: the last port returns or raises")
 
 

@@ -9,7 +9,6 @@ from shiftwatch.comparison.alignment import ALIGNMENTS as ALIGNMENTS
 from shiftwatch.comparison.comparing import compare as compare
 from shiftwatch.comparison.matching import Pair as Pair
 from shiftwatch.comparison.measures import LIMITS as LIMITS
-from shiftwatch.comparison.measures import SHARES as SHARES
 from shiftwatch.comparison.result import GRADES as GRADES
 from shiftwatch.comparison.result import Against as Against
 from shiftwatch.comparison.result import Comparison as Comparison

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shiftwatch.wording import run_name
+
 if TYPE_CHECKING:
     from shiftwatch.run import Run
 
@@ -117,7 +119,7 @@ def ends(run: Run, by: str) -> tuple[np.ndarray, np.ndarray]:
         if begins.size < 2:
             raise ValueError(
                 "Alignment by epoch needs runs that noted at least two epochs, with "
-                f'monitor.event("epoch", "1") as each begins; {name_of(run)} noted {begins.size}. '
+                f'monitor.event("epoch", "1") as each begins; {run_name(run)} noted {begins.size}. '
                 "Align by step or by share of training instead."
             )
         return _in_epochs(starts, begins), _in_epochs(stops, begins)
@@ -125,7 +127,14 @@ def ends(run: Run, by: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def epochs(run: Run) -> np.ndarray:
-    """Steps at which the run's epochs began, as it noted them: int64[epochs]."""
+    """Steps at which the run's epochs began, as it noted them: int64[epochs].
+
+    Example:
+        >>> from shiftwatch import Run
+        >>> from shiftwatch.records import Event
+        >>> epochs(Run(events=[Event(0, "epoch", "1"), Event(500, "epoch", "2")])).tolist()
+        [0, 500]
+    """
     return np.unique(np.array([e.step for e in run.events if e.kind == "epoch"], np.int64))
 
 
@@ -135,8 +144,3 @@ def _in_epochs(steps: np.ndarray, begins: np.ndarray) -> np.ndarray:
     before = (steps - begins[0]) / (begins[1] - begins[0])
     after = begins.size - 1 + (steps - begins[-1]) / (begins[-1] - begins[-2])
     return np.where(steps < begins[0], before, np.where(steps > begins[-1], after, inside))
-
-
-def name_of(run: Run) -> str:
-    """Name of a run: its own, or its folder's."""
-    return str(run.meta.get("name") or (run.path.name if run.path is not None else "in memory"))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from shiftwatch.comparison import words
-from shiftwatch.comparison.alignment import ALIGNMENTS, Aligned, name_of, pair_windows
+from shiftwatch.comparison.alignment import ALIGNMENTS, Aligned, pair_windows
 from shiftwatch.comparison.departure import Departure, departures
 from shiftwatch.comparison.matching import Pair, match
 from shiftwatch.comparison.measures import LIMITS, Measured, measured
@@ -17,6 +17,7 @@ from shiftwatch.comparison.result import Against, Comparison, Difference
 from shiftwatch.records import INPUT, Alert
 from shiftwatch.run import Run
 from shiftwatch.store import open_run
+from shiftwatch.wording import count, run_name
 
 #: A difference is told by the first of these groups that has departed; within a group, by
 #: the measure with the greatest score. What follows from another comes after it.
@@ -55,7 +56,8 @@ def compare(
             in common, an unknown alignment, or epochs that were not noted.
         FileNotFoundError: for a folder that does not exist.
 
-    Cost: reads at most 300 windows of each run; 160 layers take about two seconds.
+    Cost: summaries of at most 300 windows of each run, about two seconds for 160 layers; of
+        losses, and of shares that were recorded, all.
 
     Example:
         >>> import shiftwatch
@@ -92,10 +94,6 @@ def compare(
         _against(opened[0], other, align, called[0], name)
         for other, name in zip(opened[1:], called[1:], strict=True)
     )
-    against = tuple(
-        replace(found, said=_said(found, called[0], opened[0], other))
-        for found, other in zip(against, opened[1:], strict=True)
-    )
     return Comparison(
         names=tuple(called),
         align=align,
@@ -109,7 +107,7 @@ def _called(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     """A name for each run, no two alike."""
     if names and len(names) != len(runs):
         raise ValueError(f"names must be one for each of {len(runs)} runs; got {len(names)}.")
-    plain = list(names) or [name_of(run) for run in runs]
+    plain = list(names) or [run_name(run) for run in runs]
     if len(set(plain)) == len(plain):
         return plain
     for longer in (
@@ -137,7 +135,7 @@ def _against(a: Run, b: Run, align: str, name_a: str, name_b: str) -> Against:
             "Align by share of training instead."
         )
     found = measured(a, b, matched.pairs, aligned)
-    return Against(
+    against = Against(
         name=name_b,
         pairs=matched.pairs,
         only_first=matched.only_a,
@@ -149,6 +147,7 @@ def _against(a: Run, b: Run, align: str, name_a: str, name_b: str) -> Against:
         loss=_last_losses(a, b, aligned),
         said=(),
     )
+    return replace(against, said=_said(against, name_a, a, b))
 
 
 def _some(layers: Iterable[str]) -> str:
@@ -264,7 +263,7 @@ def _incidents(name_a: str, name_b: str, a: Run, b: Run) -> str:
         told = words.first_incident(a.incidents)
         return f"{name_b} raised no alert; {name_a} did{told}." if raised[0] else ""
     incidents = [i for i in b.incidents if i.severity != "info"]
-    number = words.counted(len(incidents) or len(raised[1]), "incident" if incidents else "alert")
+    number = count(len(incidents) or len(raised[1]), "incident" if incidents else "alert")
     also = f"{name_a} raised alerts too" if raised[0] else f"{name_a} none"
     return f"{name_b} raised {number}, {also}{words.first_incident(b.incidents)}."
 
@@ -276,9 +275,10 @@ def _raised(run: Run) -> list[Alert]:
 def _departures(found: Against, name_a: str) -> tuple[str, ...]:
     gone, passed = found.departed, found.passed
     layers = [d for d in found.differences if d.layer != INPUT]
-    of = words.counted(len(layers), "layer")
+    of = count(len(layers), "layer")
     if gone:
-        where = f"in {sum(d.departs for d in layers)} of {of}"
+        number = sum(d.departs for d in layers)
+        where = f"in {number} of {of}" if number else "in its input alone"
         return f"{found.name} departs from {name_a} {where}.", f"First, {gone[0].sentence}."
     first, last = int(found.aligned.first_b[0]), int(found.aligned.last_b[-1])
     like = f"{found.name} is like {name_a}: none of {of} departs over steps {first:,}–{last:,}."
@@ -304,7 +304,7 @@ def _strangers(found: Against, name_a: str) -> str:
     renamed = sum(pair.by == "structure" and pair.a != pair.b for pair in found.pairs)
     if renamed:
         verb = "bears another name and was" if renamed == 1 else "bear other names and were"
-        parts.append(f"{words.counted(renamed, 'layer')} {verb} matched by place, kind and shape.")
+        parts.append(f"{count(renamed, 'layer')} {verb} matched by place, kind and shape.")
     for name, only in ((name_a, found.only_first), (found.name, found.only_this)):
         if only:
             parts.append(f"Only in {name}: {_listed(only)}.")

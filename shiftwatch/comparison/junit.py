@@ -24,6 +24,9 @@ def junit(comparison: Comparison, fail_on: str = "") -> str:
         XML 1.0, in the form that pytest writes and Jenkins, GitLab and GitHub actions read.
         Characters that XML has no place for are written as Python escapes them.
 
+    Raises:
+        ValueError: for another ``fail_on``.
+
     Example:
         >>> import numpy as np, shiftwatch
         >>> with shiftwatch.Monitor(run=False) as monitor:
@@ -87,8 +90,8 @@ def _suite(comparison: Comparison, number: int, run: Against, fail_on: str) -> t
 def _alerts(comparison: Comparison, number: int, run: Against, fail_on: str) -> tree.Element:
     case = _case(run.name, "raises no alert")
     alerts = comparison.alerts[number]
+    grave = comparison.grave(number, fail_on) if fail_on else ()
     if alerts:
-        grave = comparison.grave(number, fail_on) if fail_on else ()
         worst = (grave or alerts)[0]
         _tell(case, bool(grave), worst.kind, *(f"{a.severity}: {a.message}" for a in alerts))
     return case

@@ -164,14 +164,24 @@ class Comparison:
         Raises:
             ValueError: for another grade.
         """
-        if grade not in GRADES:
-            raise ValueError(f"A grade is one of {', '.join(GRADES)}; got {grade!r}.")
         if any(self.grave(number, grade) for number in range(1, len(self.names))):
             return True
         return grade == "difference" and any(run.departed for run in self.against)
 
     def grave(self, number: int, grade: str) -> tuple[Alert, ...]:
-        """Alerts of a run that are as severe as a grade asks for, or more."""
+        """Alerts of a run that are as severe as a grade asks for, or more.
+
+        Args:
+            number: of the run, 0 for the first.
+            grade: as for :meth:`fails`.
+
+        Raises:
+            ValueError: for another grade.
+        """
+        if grade not in GRADES:
+            raise ValueError(
+                f"A grade must be one of {', '.join(GRADES)}; got {grade!r}. Choose one of them."
+            )
         least = SEVERITIES.index("critical" if grade == "critical" else "warning")
         return tuple(a for a in self.alerts[number] if SEVERITIES.index(a.severity) >= least)
 

@@ -6,17 +6,7 @@ import math
 from collections.abc import Sequence
 
 from shiftwatch.records import INPUT, Incident
-
-_KINDS = {
-    "nonfinite": "non-finite values",
-    "dead": "dead units",
-    "exploding": "exploding values",
-    "vanishing": "vanishing values",
-    "batchnorm": "BatchNorm out of step",
-    "frozen": "frozen weights",
-    "update": "an unusual update",
-    "corruption": "corrupted weights",
-}
+from shiftwatch.wording import kind_words
 
 
 def sentence(
@@ -95,19 +85,19 @@ def first_incident(incidents: Sequence[Incident]) -> str:
     first = next((i for i in incidents if i.severity != "info"), None)
     if first is None:
         return ""
-    kinds = [_KINDS.get(k, k.replace("_", " ")) for k in first.kinds[:2]]
+    kinds = [kind_words(k) for k in first.kinds[:2]]
     what = " and ".join(kinds) or first.severity
     return f": {what} in {place(first.origin)} from step {first.step:,}"
 
 
 def place(layer: str) -> str:
-    """A layer's name in a sentence."""
+    """A layer's name in a sentence; of two runs the input is nobody's own.
+
+    Example:
+        >>> place("<input>"), place("fc2")
+        ('the input', 'fc2')
+    """
     return "the input" if layer == INPUT else layer
-
-
-def counted(number: int, noun: str) -> str:
-    """A counted noun: ``1 layer``, ``1,200 layers``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _times(more: float, less: float, most: float = 1000) -> str:

@@ -40,10 +40,7 @@ class Finder:
     _known: dict[Path, _Look] = field(default_factory=dict)
 
     def runs(self) -> dict[str, tuple[Path, str]]:
-        """Name below the top to run folder and its latest attempt, ``""`` before the first.
-
-        A top without any run is a run that has not begun.
-        """
+        """Name below the top to run folder and its latest attempt, ``""`` before the first."""
         found: dict[str, tuple[Path, str]] = {}
         seen: dict[Path, _Look] = {}
         self._walk(self.top, 0, found, seen)

@@ -18,10 +18,11 @@ from shiftwatch.curve import loss_curve, place
 from shiftwatch.live.finding import Finder
 from shiftwatch.live.outline import Outline
 from shiftwatch.live.state import State, state
+from shiftwatch.records import Incident
 from shiftwatch.run import Run
 
-#: Points of a loss curve in the list, incidents marked in it, and those named beside it.
-POINTS, MARKS, INCIDENTS = 72, 20, 3
+#: Points of a loss curve in the list, and incidents marked in it.
+POINTS, MARKS = 72, 20
 
 _REST = 1.0  # seconds between two looks at the folder, however many ask
 
@@ -168,7 +169,6 @@ def _described(run: Run) -> dict[str, Any]:
     raised = wording.raised(run)
     known = run.losses[~np.isnan(run.losses)]
     return {
-        "title": wording.run_name(run),
         "level": level,
         "verdict": verdict,
         "steps": int(run.steps[-1]) + 1 if len(run) else 0,
@@ -178,18 +178,14 @@ def _described(run: Run) -> dict[str, Any]:
         "loss": wording.number(float(known[-1]), 3) if known.size else "",
         "curve": loss_curve(run, POINTS).round(4).tolist(),
         "marks": _marks(run, [i.step for i in raised[:MARKS]]),
-        "incidents": [
-            {
-                "severity": i.severity,
-                "origin": wording.place(i.origin),
-                "step": i.step,
-                "kinds": [wording.kind_words(kind) for kind in i.kinds[:3]],
-                "cleared": i.cleared,
-            }
-            for i in raised[-INCIDENTS:]
-        ],
-        "number": len(raised),
+        "latest": _incident(raised[-1]) if len(raised) > 1 else "",
     }
+
+
+def _incident(incident: Incident) -> str:
+    kinds = ", ".join(wording.kind_words(kind) for kind in incident.kinds[:3])
+    cleared = "" if incident.cleared is None else " (cleared)"
+    return f"{wording.place(incident.origin)} from step {incident.step:,}: {kinds}{cleared}"
 
 
 def _marks(run: Run, steps: list[int]) -> list[float]:

@@ -97,12 +97,9 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """What to open in a browser, with the token where one is asked for."""
-        host = {
-            "": socket.gethostname(),
-            "0.0.0.0": socket.gethostname(),
-            "::": socket.gethostname(),
-        }
-        name = host.get(self.host, f"[{self.host}]" if ":" in self.host else self.host)
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        if self.host in ("", "0.0.0.0", "::"):
+            name = socket.gethostname()
         query = f"?token={self.access.token}" if self.access.token else ""
         return f"http://{name}:{self.port}/{query}"
 
@@ -153,8 +150,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer; what is wrong with a run is the answer, too."""
-        url = urlsplit(self.path)
-        given = parse_qs(url.query, max_num_fields=8)
+        try:
+            url = urlsplit(self.path)
+            given = parse_qs(url.query, max_num_fields=8)
+        except ValueError:
+            self._plain(HTTPStatus.BAD_REQUEST, "This is no address of a page.")
+            return
         token = given.get("token", [""])[0]
         access = self.server.access
         if not access.names_us(self.headers.get("Host", "")):

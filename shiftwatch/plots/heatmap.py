@@ -44,7 +44,7 @@ def heatmap(
     Returns:
         Figure and axes; the colour bar is the last of the figure's axes. A signed metric has
         two colours about zero, any other goes from light to dark; scales end at the 99.5th
-        percentile.
+        percentile, and infinities are drawn as that end. Grey is what has no value.
 
     Raises:
         ValueError: for a metric that the run did not keep, or where no layer has a value of it.
@@ -77,13 +77,14 @@ def heatmap(
     values = farthest(table[:, np.array([chosen[name] for name in names])], at)
     entry = glossary.entry(metric, table)
     edges = np.append(at.first, at.last[-1] + 1)
-    high = float(np.nanpercentile(np.abs(values[np.isfinite(values)]), 99.5)) or 1.0
+    sizes = np.abs(values[np.isfinite(values)])
+    high = (float(np.percentile(sizes, 99.5)) if sizes.size else 0.0) or 1.0
     low, colours = (-high, "PuOr_r") if entry.scale == "signed" else (0.0, "Blues")
     height = min(max(0.9 + 0.13 * len(names), 0.5 * width), 1.3 * width)
     with drawn(ax, "shiftwatch.plots.heatmap()", width, height) as (fig, axes):
-        mesh = axes.pcolormesh(
-            edges, np.arange(len(names) + 1) - 0.5, values.T, cmap=colours, vmin=low, vmax=high,
-            rasterized=True,
+        mesh = axes.pcolormesh(  # clipped, or what is infinite would look like what is missing
+            edges, np.arange(len(names) + 1) - 0.5, values.T.clip(-high, high), cmap=colours,
+            vmin=low, vmax=high, rasterized=True,
         )  # fmt: skip
         axes.set_facecolor("#e8e8e8")
         axes.invert_yaxis()

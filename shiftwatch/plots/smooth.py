@@ -38,6 +38,13 @@ def densities(histogram: Histogram, grid: np.ndarray) -> np.ndarray:
     Returns:
         float64[n, m], per unit of the grid, 0 or more; the mass between its ends is kept. Between
         edges the distribution function is the monotone cubic of Fritsch and Butland (1984).
+
+    Example:
+        >>> from shiftwatch import summarize
+        >>> values = np.random.default_rng(0).uniform(0.0, 4.0, size=100_000)
+        >>> counts = summarize(values).histogram.counts[None]
+        >>> densities(Histogram(counts), np.array([-2.0, -1.0, 1.0, 3.0, 6.0])).round(2).tolist()
+        [[0.0, 0.13, 0.25, 0.08]]
     """
     x, y = _cumulative(histogram)
     step = np.diff(x)

@@ -76,7 +76,10 @@ def tracks(
         lines = zip(series.items(), cycle(COLOURS), cycle(_DASHES), strict=False)
         for (label, (steps, values)), colour, dashes in lines:
             x = steps / max(int(steps[-1]), 1) if over == "share" and steps.size else steps
-            axes.plot(x, values, color=colour, ls=dashes, label=printable(label))
+            # A legend leaves out what is nameless or begins with an underscore.
+            shown = printable(label)
+            shown = f" {shown}" if shown[:1] in ("", "_") else shown
+            axes.plot(x, values, color=colour, ls=dashes, label=shown)
         axes.set_xlabel("step" if over == "step" else "share of the training")
         axes.set_ylabel(f"{entry.title}, {printable(layer)}")
         axes.margins(x=0.01)

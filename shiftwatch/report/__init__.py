@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page of a run, and one that compares two runs.
+"""The report: one self-contained HTML page of a run, and one that compares runs.
 
     run -> timeline (columns of time) -> packing (bytes) -> page (HTML with its own script)
 

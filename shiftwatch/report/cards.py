@@ -53,10 +53,10 @@ def incident_cards(run: Run) -> str:
     numbers = {i.number for i in run.incidents}
     loose = [a for a in run.alerts if a.incident not in numbers and a.severity != "info"]
     if loose:
-        items = "".join(_fact(run, f, cache) for f in facts_of(loose)[:_SHOWN_FACTS])
+        worst = "critical" if any(a.severity == "critical" for a in loose) else "warning"
         cards.append(
-            f'<article class="card warning"><header><h2>Alerts outside an incident</h2></header>'
-            f'<ul class="alerts">{items}</ul></article>'
+            f'<article class="card {worst}"><header><h2>Alerts outside an incident</h2></header>'
+            f"{_alerts(run, loose, cache)}</article>"
         )
     hidden = len(ordered) - _SHOWN_INCIDENTS
     if hidden > 0:
@@ -65,12 +65,9 @@ def incident_cards(run: Run) -> str:
 
 
 def _card(run: Run, incident: Incident, cache: dict[str, np.ndarray]) -> str:
-    facts = facts_of(a for a in run.alerts if a.incident == incident.number)
+    alerts = _alerts(run, [a for a in run.alerts if a.incident == incident.number], cache)
     state = "still open" if incident.cleared is None else f"cleared at step {incident.cleared:,}"
     kinds = listed([kind_words(k) for k in incident.kinds]) if incident.kinds else "no alert kept"
-    items = "".join(_fact(run, f, cache) for f in facts[:_SHOWN_FACTS])
-    if len(facts) > _SHOWN_FACTS:
-        items += f'<li class="quiet">{count(len(facts) - _SHOWN_FACTS, "more alert")}</li>'
     when = f"since step <b>{incident.step:,}</b>, detected at step <b>{incident.detected:,}</b>, {state}"
     severity = incident.severity if incident.severity in ("info", "warning") else "critical"
     return (
@@ -80,8 +77,16 @@ def _card(run: Run, incident: Incident, cache: dict[str, np.ndarray]) -> str:
         f"{layer_link(place(incident.origin), incident.origin, incident.step)} "
         f'<span class="kinds">{text(kinds)}</span></h2>'
         f'<p class="quiet">{when}</p></header>'
-        f'<ul class="alerts">{items}</ul>{_followers(incident)}</article>'
+        f"{alerts}{_followers(incident)}</article>"
     )
+
+
+def _alerts(run: Run, alerts: list[Alert], cache: dict[str, np.ndarray]) -> str:
+    facts = facts_of(alerts)
+    items = "".join(_fact(run, f, cache) for f in facts[:_SHOWN_FACTS])
+    if len(facts) > _SHOWN_FACTS:
+        items += f'<li class="quiet">{count(len(facts) - _SHOWN_FACTS, "more alert")}</li>'
+    return f'<ul class="alerts">{items}</ul>'
 
 
 def _fact(run: Run, fact: Fact, cache: dict[str, np.ndarray]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from shiftwatch import wording
 from shiftwatch._version import __version__
 from shiftwatch.comparison import LIMITS, Against, Comparison, compare
-from shiftwatch.comparison.alignment import epochs
+from shiftwatch.comparison.alignment import epochs, pair_windows
 from shiftwatch.records import INPUT, Site
 from shiftwatch.report import cards
 from shiftwatch.report.glossary import Entry
@@ -48,8 +48,8 @@ def render_comparison(
     Raises:
         ValueError, FileNotFoundError: as :func:`shiftwatch.compare`.
 
-    Cost: reads at most 240 windows of each run, and 300 of both for each comparison and
-        alignment; 160 layers × 10,000 windows take a few seconds.
+    Cost: summaries of at most 240 windows of each run, and of 300 of both for each comparison
+        and alignment; of losses, and of shares that were recorded, all.
     """
     opened = [r if isinstance(r, Run) else open_run(r) for r in runs]
     first = comparison or compare(*opened, align=align, names=names)
@@ -79,14 +79,17 @@ def render_comparison(
 
 
 def _alignments(runs: Sequence[Run]) -> list[str]:
-    """By which the page can be read: share where lengths differ, epoch where all know theirs."""
+    """By which the page can be read: share where lengths differ, epoch where all know theirs.
+
+    Only such by which each run meets the first: one that goes on where it ended shares no step.
+    """
     found = ["step"]
     if all(epochs(run).size > 1 for run in runs):
         found.append("epoch")
     lengths = [int(run.steps[-1]) + 1 for run in runs]
     if max(lengths) > 1.02 * min(lengths):
         found.append("share")
-    return found
+    return [by for by in found if all(pair_windows(runs[0], run, by).size for run in runs[1:])]
 
 
 # -- numbers ----------------------------------------------------------------------------------

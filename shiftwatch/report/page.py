@@ -78,7 +78,8 @@ def render(run: Run, *, live: str = "") -> str:
         HTML. It opens from a file, a mail or an artifact store; its own security policy
         forbids every request, or with ``live`` every request but those to its own server.
 
-    Cost: one read of every window; 160 layers × 10,000 windows take a few seconds and megabytes.
+    Cost: one read of every window; 160 layers × 10,000 windows, 325 MB, take 5.2 s of a core and
+        make a page of 3.6 MB (``benchmarks/report.py``).
     """
     page = contents(run)
     return assemble("report", page.slots, data=page.data, packed={"": page.packed}, live=live)
@@ -179,7 +180,7 @@ def write_text(text: str, target: Path) -> Path:
     """Write beside the target, then rename over it."""
     if not target.parent.is_dir():
         raise FileNotFoundError(
-            f"A report needs an existing folder; got {target}. Create {target.parent} first."
+            f"A file needs an existing folder; got {target}. Create {target.parent} first."
         )
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

@@ -21,7 +21,6 @@ from shiftwatch.report.timeline import (
     medians,
     smooth_quantiles,
 )
-from shiftwatch.summaries.histogram import BINS
 from shiftwatch.wording import run_name
 
 if TYPE_CHECKING:
@@ -51,27 +50,23 @@ class Packed:
     shades: Blobs = field(default_factory=Blobs)
 
 
-def payload(
-    run: Run, packed: Packed, *, at: Columns | None = None, budget: int = _BUDGET
-) -> dict[str, Any]:
+def payload(run: Run, packed: Packed) -> dict[str, Any]:
     """What the page knows of a run.
 
     Args:
         run: any run; empty, of one window, and with sites that never had a value included.
         packed: receives the numbers.
-        at: columns of time, where the caller has chosen them.
-        budget: cells of maps and tracks to spend; fewer columns where a run has many sites.
 
     Returns:
         A value for :func:`as_json`; offsets point into ``packed``.
 
-    Cost: one read of every window; 160 layers × 2,000 windows take a few seconds.
+    Cost: one read of every window, nearly all that a report costs.
     """
     wanted = [k for k in glossary.ORDER if k in run.metrics]
     wanted += [k for k in run.metrics if k not in glossary.ORDER]
     cells = _rows(run, wanted) + (_TRACK_CELLS + 4) * len(run.sites)
-    limit = int(np.clip(budget // max(cells, 1), 60, MOST_COLUMNS))
-    at = columns(run.first, run.steps, limit) if at is None else at
+    limit = int(np.clip(_BUDGET // max(cells, 1), 60, MOST_COLUMNS))
+    at = columns(run.first, run.steps, limit)
     slices = int(np.clip(_HISTOGRAM_CELLS // max(len(run.sites), 1), LEAST_SLICES, MOST_SLICES))
     spread = distributions(run, at, slices)
 
@@ -260,7 +255,6 @@ def _shades(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
         most = float(shares.max())
         codes = np.rint(np.sqrt(shares / most) * _HISTOGRAM_SHADES).astype(np.uint8)
         result.append([blob.add(codes), first, bins, most])
-    assert BINS < 1 << 16
     return result
 
 

@@ -131,8 +131,7 @@ class Distributions:
 def distributions(run: Run, at: Columns, slices: int) -> Distributions:
     """The run's summaries, merged to columns; histograms to at most ``slices``.
 
-    Cost: every number of the run is read once, a chunk of windows at a time: 160 sites × 10,000
-    windows take 2 to 3 s.
+    Cost: every number of the run is read once, a chunk of windows at a time.
     """
     coarse = columns(at.first, at.last, slices)
     pieces = cut(run, at)

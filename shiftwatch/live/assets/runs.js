@@ -53,25 +53,19 @@ function drawn(line) {
 }
 
 /** @param {any} line */
-function incidents(line) {
-  const open = (line.incidents ?? []).map((/** @type {any} */ i) =>
-    `${i.origin} from step ${whole(i.step)}: ${i.kinds.join(", ")}${i.cleared === null ? "" : " (cleared)"}`);
-  return line.number > 1 ? `Latest: ${open[open.length - 1]}` : "";
-}
-
-/** @param {any} line */
 function element(line) {
   const level = line.level === "empty" ? "" : line.level ?? "";
   const facts = [
     line.steps ? counted(line.steps, "step") : "",
     line.layers ? counted(line.layers, "layer") : "",
     line.attempts > 1 ? `attempt ${line.attempts}` : "",
+    line.latest ? `Latest: ${line.latest}` : "", // the verdict tells of the first
   ].filter(Boolean).join(" · ");
   return h("li", { class: `run ${level}`, "data-name": line.name },
     h("div", {}, h("h2", {}, h("a", { href: line.href }, line.name)),
       h("p", { class: `state ${line.state}` }, h("i"), WORDS[line.state] ?? line.state)),
     h("div", { class: "words" }, h("p", { class: "says" }, line.verdict ?? "Nothing recorded yet."),
-      h("p", { class: "more" }, [facts, incidents(line)].filter(Boolean).join(" · "))),
+      h("p", { class: "more" }, facts)),
     drawn(line),
     h("div", { class: "loss" }, line.loss ? h("p", {}, "loss ", h("b", {}, line.loss)) : "",
       h("span", { class: "ago", "data-moment": line.changed }, ago(line.changed))));
