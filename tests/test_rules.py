@@ -983,6 +983,11 @@ def test_large_first_steps_after_which_heads_look_at_single_keys_are_told(
     assert [(a.kind, a.step) for a in alerts] == [("update", 0)] * found
 
 
+def test_heads_that_become_sharp_late_are_no_beginning_where_no_losses_are_given() -> None:
+    show = trained(lambda step, i: 0.12 if step < 4 else 1e-3)
+    assert heard((0.9, 0.8, 0.1), show, rules=[Beginning(limits=((99, 1.0),))]) == []
+
+
 # --- attention ---------------------------------------------------------------------------
 
 

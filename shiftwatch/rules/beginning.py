@@ -156,8 +156,8 @@ def _learnt(state: BeginningState, evidence: Evidence) -> BeginningState:
 
 
 def _attended(state: BeginningState, evidence: Evidence) -> BeginningState:
-    """After some more readings of attentions."""
-    shares = np.array([reading.share for reading in evidence.batch.attended])
+    """After some more readings of attentions, of which only the first ones count."""
+    shares = np.array([r.share for r in evidence.batch.attended if r.step < _LOSSES])
     return state._replace(share=np.fmin.reduce(shares, keepdims=True, initial=state.share[0]))
 
 
