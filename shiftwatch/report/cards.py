@@ -115,16 +115,17 @@ def _followers(incident: Incident) -> str:
     )
 
 
-def layer_link(shown: str, layer: str, step: int | None = None) -> str:
-    """A link to a layer of the page, and to a step.
+def layer_link(shown: str, layer: str, step: int | None = None, run: int | None = None) -> str:
+    """A link to a layer of the page, and to a step; in a comparison, of that run.
 
     Example:
         >>> layer_link("fc", "a b", 7)
-        '<a href="#layer=a%20b&amp;step=7" class="layer" data-layer="a b">fc</a>'
+        '<a href="#layer=a%20b&amp;step=7" class="layer">fc</a>'
     """
     name = quote(layer.encode("utf-8", "replace"), safe="")
     at = "" if step is None else f"&step={step}"
-    return f'<a href="{text(f"#layer={name}{at}")}" class="layer" data-layer="{text(layer)}">{text(shown)}</a>'
+    of = "" if run is None else f"run={run}&"
+    return f'<a href="{text(f"#{of}layer={name}{at}")}" class="layer">{text(shown)}</a>'
 
 
 def event_rows(events: Iterable[Event], *, kinds: bool = True) -> str:
@@ -137,11 +138,11 @@ def event_rows(events: Iterable[Event], *, kinds: bool = True) -> str:
     )
 
 
-def alert_rows(alerts: Iterable[Alert]) -> str:
-    """Table rows of alerts; ``""`` without any."""
+def alert_rows(alerts: Iterable[Alert], run: int | None = None) -> str:
+    """Table rows of alerts, in a comparison of that run; ``""`` without any."""
     return "".join(
         f'<tr class="{text(a.severity)}"><td class=num>{a.step:,}</td><td>{text(a.severity)}</td>'
-        f"<td>{layer_link(a.layer, a.layer, a.step)}</td><td>{text(kind_words(a.kind))}</td>"
+        f"<td>{layer_link(a.layer, a.layer, a.step, run)}</td><td>{text(kind_words(a.kind))}</td>"
         f"<td class=num>{text(number(a.value))}</td><td>{text(a.message)}</td></tr>"
         for a in alerts
     )
