@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from shiftwatch.live.server import Server
+from tests.browser import violations
 from tests.live import Training, until
 from tests.test_cli import record
 
@@ -166,6 +167,49 @@ def test_news_do_not_cut_a_scroll_short(tabs: Tabs, tmp_path: Path) -> None:
         until(lambda: "It began in fc2" in page.text_content("h1"))
         assert page.text_content("#layer-name") == "fc3"
         assert abs(settled(page)) < 2
+
+
+def test_an_earlier_attempt_is_a_click_away(tabs: Tabs, tmp_path: Path) -> None:
+    """A run that was begun again shows its latest attempt, and leads to the others and back."""
+    record(tmp_path / "run", broken=True)
+    record(tmp_path / "run", broken=False)
+    with served(tmp_path) as server:
+        page = tabs.open(f"{server.url}run/run/")
+        assert "Healthy" in page.text_content("h1")
+        assert page.text_content(".attempts") == "Attempts: 1 latest"
+        assert violations(page) == []
+        page.click(".attempts a")
+        page.wait_for_selector("body[data-updates='1']")
+        assert "It began in fc2" in page.text_content("h1")
+        assert page.text_content(".attempts [aria-current]") == "1"
+        page.click("text=latest")
+        page.wait_for_selector("body[data-updates='1']")
+        assert "Healthy" in page.text_content("h1")
+        answer = page.request.get(f"{server.url}run/run/attempt-009/")
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_against_the_list(
+    browser: Any, tmp_path: Path, scheme: str, width: int
+) -> None:
+    """Contrast, names, roles: of runs in every state, and where there is none."""
+    (tmp_path / "none").mkdir()
+    runs = tmp_path / "runs"
+    record(runs / "good", broken=False)
+    record(runs / "bad", broken=True)
+    record(runs / _HOSTILE.replace("/", ""), broken=True, names=("fc1", _HOSTILE))
+    (runs / "begun").mkdir()
+    (runs / "begun" / "lock").touch()
+    with served(runs) as server, served(tmp_path / "none") as empty:
+        tabs = Tabs(browser, color_scheme=scheme)
+        for url, listed in ((server.url, 4), (empty.url, 0)):
+            page = tabs.open(url)
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.locator(".run").count() == listed
+            assert violations(page) == []
+        tabs.context.close()
 
 
 def test_many_tabs_follow_one_run(tabs: Tabs, tmp_path: Path) -> None:
