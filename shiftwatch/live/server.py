@@ -291,4 +291,6 @@ def _page(run: Run, attempt: bool = False) -> str:
             for word, href in [*places, ("latest", up)]
         )
         ways += f' <span class="attempts">Attempts: {shown}</span>'
-    return render(run, live="update").replace(head, f'<nav class="brand ways">{ways}</nav>\n{head}', 1)
+    return render(run, live="update").replace(
+        head, f'<nav class="brand ways">{ways}</nav>\n{head}', 1
+    )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SHOWN_FOLLOWERS = 12
 _SHOWN_FACTS = 8
 _SHOWN_INCIDENTS = 40
+_LONG = 200  # characters of a setting that are shown at once
 
 
 def text(value: object) -> str:
@@ -151,10 +152,17 @@ def alert_rows(alerts: Iterable[Alert], run: int | None = None) -> str:
 def settings(meta: Mapping[str, Any]) -> str:
     """Rows of what the run was configured with and ran on; nested values as paths."""
     rows = "".join(
-        f"<tr><th scope=row>{text(path)}</th><td>{text(value)}</td></tr>"
+        f"<tr><th scope=row>{text(path)}</th><td>{_folded(value)}</td></tr>"
         for path, value in _flat(meta, "")
     )
     return f'<table class="plain settings"><tbody>{rows}</tbody></table>' if rows else ""
+
+
+def _folded(value: str) -> str:
+    """A value; a long one is opened with a click."""
+    if len(value) <= _LONG:
+        return text(value)
+    return f"<details><summary>{text(value[:60])} …</summary>{text(value)}</details>"
 
 
 def _flat(value: Any, path: str) -> Iterable[tuple[str, str]]:
