@@ -106,13 +106,13 @@ def _followers(incident: Incident) -> str:
     if not incident.followers:
         return ""
     names = incident.followers
-    shown = ", ".join(layer_link(n, n) for n in names[:_SHOWN_FOLLOWERS])
+    shown = ", ".join(layer_link(place(n), n) for n in names[:_SHOWN_FOLLOWERS])
     if len(names) <= _SHOWN_FOLLOWERS:
         return f'<p class="followers"><b>Followed by</b> {shown}</p>'
-    rest = ", ".join(layer_link(n, n) for n in names[_SHOWN_FOLLOWERS:])
+    rest = ", ".join(layer_link(place(n), n) for n in names[_SHOWN_FOLLOWERS:])
     return (
         f'<details class="followers"><summary><b>Followed by {count(len(names), "layer")}</b> '
-        f"{text(names[0])} … {text(names[-1])}</summary><p>{shown}, {rest}</p></details>"
+        f"{text(place(names[0]))} … {text(place(names[-1]))}</summary><p>{shown}, {rest}</p></details>"
     )
 
 
