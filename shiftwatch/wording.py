@@ -88,10 +88,12 @@ def place(layer: str) -> str:
     """A layer's name in a sentence.
 
     Example:
-        >>> place("<input>"), place("fc2")
-        ("the model's input", 'fc2')
+        >>> place("<input>"), place("fc2"), place("0")
+        ("the model's input", 'fc2', 'layer 0')
     """
-    return "the model's input" if layer == INPUT else layer
+    if layer == INPUT:
+        return "the model's input"
+    return f"layer {layer}" if layer.isdecimal() else layer
 
 
 def listed(words: list[str]) -> str:

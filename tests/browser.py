@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.resources
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -63,6 +65,26 @@ def until(page: Any, expression: str) -> None:
             return
         page.wait_for_timeout(20)
     raise AssertionError(f"It never came to hold: {expression}")
+
+
+def exported(page: Any, place: str, words: str) -> Path:
+    """The file that the menu of a chart gives."""
+    page.locator(place).locator("summary").first.click()
+    with page.expect_download() as download:
+        page.locator(place).locator(f"button:text-is('{words}')").first.click()
+    return Path(download.value.path())
+
+
+def taken_away(page: Any, place: str) -> list[list[str]]:
+    """Save a chart in every way, hold that each file is what it says, and give the table's rows."""
+    assert exported(page, place, "Save PNG").read_bytes().startswith(b"\x89PNG\r\n")
+    svg = exported(page, place, "Save SVG").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(list(root.iter())) > 10 and "NaN" not in svg
+    rows = list(csv.reader(exported(page, place, "Save CSV").read_text("utf-8").splitlines()))
+    assert len({len(row) for row in rows}) == 1 and len(rows) > 12
+    return rows
 
 
 def violations(page: Any) -> list[str]:

@@ -13,6 +13,7 @@ from shiftwatch.comparison import LIMITS, compare
 from shiftwatch.history import Run
 from shiftwatch.records import Event
 from tests.browser import opened as opened
+from tests.browser import taken_away, until, violations
 from tests.simulated import HOSTILE, simulated
 
 NAMES = ("good", "new")
@@ -189,3 +190,88 @@ def test_runs_that_know_their_epochs_can_be_read_by_them(opened: Any) -> None:
 def test_odd_pairs_draw_too(opened: Any, a: Any, b: Any) -> None:
     """One window, no loss, names that want to be markup."""
     opened(report.render_comparison(a(), b(), names=NAMES))
+
+
+# -- passing it around ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "first"),
+    [
+        ("#loss-title", "Run"),
+        ("#difference-tools", "Layer"),
+        ("#of-b", "Layer"),
+        ("#tracks .track >> nth=0", "Run"),
+        ("#tracks .track >> nth=1", "First step"),
+    ],
+)
+def test_a_chart_is_saved_as_png_svg_and_csv(opened: Any, place: str, first: str) -> None:
+    """Every chart has the menu, and its file holds what it shows."""
+    page = opened(_page())
+    assert page.locator("details.tools").count() == page.locator(".chart").count()
+    assert taken_away(page, place)[0][0] == first
+
+
+def test_the_address_of_what_is_shown_leads_back_to_it(opened: Any) -> None:
+    """Run, layer, measure, alignment, step and zoom, on a page opened anew."""
+    page = opened(_three(), at="#run=1&layer=block2.conv&measure=mean_shift&align=share&step=250")
+    assert page.text_content("#charts-title") == "short against good"
+    assert page.text_content("#layer-name") == "block2.conv"
+    assert page.text_content("#unpin") == "Unmark 50 % of training"
+    page.click("#next")
+    name = page.text_content("#layer-name")
+    assert name != "block2.conv"
+    until(page, f"decodeURIComponent(location.hash).includes('layer={name}')")
+    again = opened(_three(), at=page.evaluate("location.hash"))
+    for place in ("#charts-title", "#layer-name", "#align [aria-pressed=true]", "#unpin"):
+        assert again.text_content(place) == page.text_content(place)
+    assert again.input_value("#measure") == page.input_value("#measure") == "mean_shift"
+
+
+def test_a_step_is_marked_where_another_alignment_has_it(opened: Any) -> None:
+    """Step 600 of a thousand is 60 % of the training; unmarked, it leaves the address."""
+    page = opened(_three(), at="#layer=renamed4&step=600")
+    assert page.text_content("#unpin") == "Unmark step 600"
+    page.click("text=By share of training")
+    assert page.text_content("#unpin") == "Unmark 60 % of training"
+    until(page, "location.hash.includes('step=600')")
+    page.click("#unpin")
+    until(page, "!location.hash.includes('step=')")
+
+
+def test_an_alert_links_to_its_run_layer_and_step(opened: Any) -> None:
+    """And the browser goes back."""
+    page = opened(_three(), at="#run=1&layer=block0.relu&step=100")
+    page.locator("#alerts a.layer").first.click()
+    assert page.text_content("#charts-title") == "renamed against good"
+    assert page.text_content("#unpin") == "Unmark step 600"
+    page.go_back()
+    until(page, "document.querySelector('#layer-name').textContent == 'block0.relu'")
+
+
+@pytest.mark.parametrize("address", ["#layer=nothing", "#run=9&layer=block0.relu", "#step=%E0%A4"])
+def test_an_address_that_leads_nowhere_shows_the_page_as_it_begins(
+    opened: Any, address: str
+) -> None:
+    """Nothing in an address can break the page."""
+    assert opened(_page(), at=address).text_content("#layer-name") == "block1.norm"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("which", ["two", "three", "hostile", "alike"])
+def test_axe_finds_nothing_against_the_page(
+    opened: Any, which: str, width: int, dark: bool
+) -> None:
+    """Contrast, names, roles, order of headings: all rules of axe-core."""
+    html = {
+        "two": _page,
+        "three": _three,
+        "hostile": lambda: report.render_comparison(
+            simulated(windows=6, names=HOSTILE), simulated(windows=6, names=HOSTILE), names=NAMES
+        ),
+        "alike": lambda: report.render_comparison(
+            _good(), simulated(fault=False, seed=2), names=NAMES
+        ),
+    }[which]()
+    assert violations(opened(html, width=width, dark=dark)) == []

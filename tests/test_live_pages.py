@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from shiftwatch.live.server import Server
+from tests.browser import violations
 from tests.live import Training, until
 from tests.test_cli import record
 
@@ -72,6 +73,20 @@ def picture(page: Any, name: str) -> None:
         page.set_viewport_size(size)
 
 
+def settled(page: Any) -> float:
+    """Where the open layer begins on the screen, once nothing scrolls any more."""
+    return float(page.evaluate("""async () => {
+        let top = NaN, same = 0;
+        for (let frame = 0; same < 30 && frame < 1000; frame++) {
+            await new Promise(requestAnimationFrame);
+            const now = document.querySelector('#layer').getBoundingClientRect().top;
+            same = now === top ? same + 1 : 0;
+            top = now;
+        }
+        return top;
+    }"""))  # fmt: skip
+
+
 def line(page: Any, name: str) -> str:
     """What the list says of a run, "" where it is not listed."""
     return str(page.evaluate(
@@ -121,18 +136,80 @@ def test_a_report_grows_while_the_training_writes(tabs: Tabs, tmp_path: Path) ->
         assert "Healthy" in page.text_content("h1")
         page.evaluate("location.hash = '#layer=fc3&step=40&from=20&to=120'")
         page.wait_for_function("document.querySelector('#layer-name').textContent == 'fc3'")
-        page.evaluate("document.querySelector('#layer').scrollIntoView({behavior: 'instant'})")
-        at = page.evaluate("document.querySelector('#layer').getBoundingClientRect().top")
+        at = settled(page)
+        assert abs(at) < 2, "the address points to the layer"
         training.steps(160)
         until(lambda: "It began in fc2" in page.text_content("h1"))
         assert page.text_content("#layer-name") == "fc3"
         assert page.text_content("#range") == "Steps 20–119."
-        moved = page.evaluate("document.querySelector('#layer').getBoundingClientRect().top") - at
-        assert abs(moved) < 2, "what the reader looks at jumped"
+        assert abs(settled(page) - at) < 2, "what the reader looks at jumped"
         page.evaluate("scrollTo(0, 0)")
         picture(page, "report")
         page.click("text=All runs")
         page.wait_for_selector(".run.critical")
+
+
+def test_news_do_not_cut_a_scroll_short(tabs: Tabs, tmp_path: Path) -> None:
+    """Who follows a link to a layer comes there, though the page grows on the way."""
+    with served(tmp_path) as server, Training(tmp_path / "run", break_at=200) as training:
+        training.steps(160)
+        page = tabs.open(f"{server.url}run/run/")
+        page.wait_for_selector("body[data-updates='1']")
+        tabs.context.set_offline(True)  # the news come with the scroll, not before
+        until(lambda: "No answer" in page.text_content("#live"))
+        training.steps(160)
+        until(lambda: server.listing.since(0)["runs"][0]["incidents"])
+        tabs.context.set_offline(False)
+        page.evaluate("""() => {
+            location.hash = '#layer=fc3';
+            addEventListener('scroll', () => document.dispatchEvent(new Event('visibilitychange')), {once: true});
+        }""")
+        until(lambda: "It began in fc2" in page.text_content("h1"))
+        assert page.text_content("#layer-name") == "fc3"
+        assert abs(settled(page)) < 2
+
+
+def test_an_earlier_attempt_is_a_click_away(tabs: Tabs, tmp_path: Path) -> None:
+    """A run that was begun again shows its latest attempt, and leads to the others and back."""
+    record(tmp_path / "run", broken=True)
+    record(tmp_path / "run", broken=False)
+    with served(tmp_path) as server:
+        page = tabs.open(f"{server.url}run/run/")
+        assert "Healthy" in page.text_content("h1")
+        assert page.text_content(".attempts") == "Attempts: 1 latest"
+        assert violations(page) == []
+        page.click(".attempts a")
+        page.wait_for_selector("body[data-updates='1']")
+        assert "It began in fc2" in page.text_content("h1")
+        assert page.text_content(".attempts [aria-current]") == "1"
+        page.click("text=latest")
+        page.wait_for_selector("body[data-updates='1']")
+        assert "Healthy" in page.text_content("h1")
+        answer = page.request.get(f"{server.url}run/run/attempt-009/")
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_against_the_list(
+    browser: Any, tmp_path: Path, scheme: str, width: int
+) -> None:
+    """Contrast, names, roles: of runs in every state, and where there is none."""
+    (tmp_path / "none").mkdir()
+    runs = tmp_path / "runs"
+    record(runs / "good", broken=False)
+    record(runs / "bad", broken=True)
+    record(runs / _HOSTILE.replace("/", ""), broken=True, names=("fc1", _HOSTILE))
+    (runs / "begun").mkdir()
+    (runs / "begun" / "lock").touch()
+    with served(runs) as server, served(tmp_path / "none") as empty:
+        tabs = Tabs(browser, color_scheme=scheme)
+        for url, listed in ((server.url, 4), (empty.url, 0)):
+            page = tabs.open(url)
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.locator(".run").count() == listed
+            assert violations(page) == []
+        tabs.context.close()
 
 
 def test_many_tabs_follow_one_run(tabs: Tabs, tmp_path: Path) -> None:

@@ -131,6 +131,16 @@ def test_configuration_and_versions_are_shown() -> None:
     assert "versions.numpy" in page and "options.reference" in page
 
 
+def test_a_long_setting_is_folded_and_complete() -> None:
+    """A wall of text between the charts and how to read them helps nobody."""
+    rules = "Rule(memory=64), " * 20
+    run = empty_run()
+    run.meta["options"] = {"rules": rules, "every": 1}
+    page = report.render(run)
+    assert f" …</summary>{rules}</details>" in page
+    assert "<td>1</td>" in page
+
+
 def test_the_page_names_nothing_outside_itself() -> None:
     page = _usual_page()
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?!#)(?:https?:|//|\w+\.\w+)", page)

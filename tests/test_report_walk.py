@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import re
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -13,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 
 from shiftwatch import report
+from tests.browser import exported, pictured, taken_away, until, violations
 from tests.browser import opened as opened
-from tests.browser import pictured, until, violations
 from tests.simulated import HOSTILE, empty_run, simulated
 
 
@@ -138,33 +136,20 @@ def test_a_deep_network_begins_folded_but_for_the_block_of_the_incident(opened: 
 # -- taking charts away ---------------------------------------------------------------------
 
 
-def _export(page: Any, place: str, words: str) -> Path:
-    page.locator(place).locator("summary").first.click()
-    with page.expect_download() as download:
-        page.locator(place).locator(f"button:text-is('{words}')").first.click()
-    return Path(download.value.path())
-
-
 @pytest.mark.parametrize("place", ["#loss-title", "#map-tools", "#tracks .track >> nth=1"])
 def test_a_chart_is_saved_as_png_svg_and_csv(opened: Any, place: str) -> None:
     """The files are what they say: a picture of its size, well-formed SVG, rows of numbers."""
     page = opened(_page())
-    assert _export(page, place, "Save PNG").read_bytes().startswith(b"\x89PNG\r\n")
-    svg = _export(page, place, "Save SVG").read_text(encoding="utf-8")
-    root = ElementTree.fromstring(svg)
-    assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert len(list(root.iter())) > 10 and "NaN" not in svg
-    rows = list(csv.reader(_export(page, place, "Save CSV").read_text("utf-8").splitlines()))
-    assert len({len(row) for row in rows}) == 1 and len(rows) > 12
+    taken_away(page, place)
 
 
 def test_the_pictures_of_a_hostile_run_are_well_formed(opened: Any) -> None:
     """Names are escaped in SVG, and no cell of a table begins a formula."""
     page = opened(_hostile())
-    svg = ElementTree.fromstring(_export(page, "#map-tools", "Save SVG").read_text("utf-8"))
+    svg = ElementTree.fromstring(exported(page, "#map-tools", "Save SVG").read_text("utf-8"))
     words = {node.text for node in svg.iter("{http://www.w3.org/2000/svg}text")}
     assert "plain" in words and "<svg onload=alert(1)>" in words
-    table = _export(page, "#map-tools", "Save CSV").read_text("utf-8")
+    table = exported(page, "#map-tools", "Save CSV").read_text("utf-8")
     assert not re.search(r"(?m)^[=+@]", table)
 
 

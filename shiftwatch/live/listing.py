@@ -20,6 +20,7 @@ from shiftwatch.live.outline import Outline
 from shiftwatch.live.state import State, state
 from shiftwatch.records import Incident
 from shiftwatch.run import Run
+from shiftwatch.store.folder import attempts
 
 #: Points of a loss curve in the list, and incidents marked in it.
 POINTS, MARKS = 72, 20
@@ -90,6 +91,20 @@ class Listing:
         with self._lock:
             self._look()
             return self._entries.get(name)
+
+    def attempt(self, name: str, attempt: str) -> Entry | None:
+        """One attempt of a run, by its name; ``None`` where the run has none of that name."""
+        entry = self.entry(name)
+        if entry is None or entry.attempt == attempt:
+            return entry
+        try:
+            if attempt in attempts(entry.path):
+                earlier = Entry(entry.path, attempt, os.path.join(entry.path, attempt))
+                earlier.mark, _ = _mark(earlier)
+                return earlier
+        except OSError:  # it is being removed
+            pass
+        return None
 
     def _look(self) -> None:
         if time.monotonic() - self._looked < _REST:

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -91,7 +92,11 @@ class Server(ThreadingHTTPServer):
             cookie=f"shiftwatch-{self.port}",
         )
         self.listing = Listing(Path(top).resolve())
-        makers: dict[str, Callable[[Run], str]] = {"page": _page, "update": update}
+        makers: dict[str, Callable[[Run], str]] = {
+            "page": _page,
+            "attempt": partial(_page, attempt=True),
+            "update": update,
+        }
         self.pages = Pages(makers)
 
     @property
@@ -182,8 +187,9 @@ class Handler(BaseHTTPRequestHandler):
         elif len(parts) == 2 and parts[0] == "assets" and parts[1] in _FILES:
             folder, kind = _FILES[parts[1]]
             self._send(folder.joinpath(parts[1]).read_bytes(), f"{kind}; charset=utf-8")
-        elif len(parts) == 3 and parts[0] == "run" and parts[2] in ("", "update"):
-            self._run(os.fsdecode(unquote_to_bytes(parts[1])), parts[2])
+        elif len(parts) in (3, 4) and parts[0] == "run" and parts[-1] in ("", "update"):
+            attempt = parts[2] if len(parts) == 4 else ""
+            self._run(os.fsdecode(unquote_to_bytes(parts[1])), attempt, parts[-1])
         else:
             self._plain(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
@@ -195,11 +201,12 @@ class Handler(BaseHTTPRequestHandler):
         news["top"] = self.server.listing.top.name
         self._send(json_line(news), _JSON)
 
-    def _run(self, name: str, what: str) -> None:
+    def _run(self, name: str, attempt: str, what: str) -> None:
         """The report of a run, or what is new in it. A name is looked up, never opened."""
-        entry = self.server.listing.entry(name)
+        listing, key = self.server.listing, f"{name}/{attempt}" if attempt else name
+        entry = listing.attempt(name, attempt) if attempt else listing.entry(name)
         if entry is None:
-            self.server.pages.forget(name)
+            self.server.pages.forget(key)
             self._plain(HTTPStatus.NOT_FOUND, "This run is gone, or was never here.")
             return
         if not entry.attempt:
@@ -210,7 +217,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             known = self.headers.get("If-None-Match", "") if what else ""
-            body, tag = self.server.pages.get(name, entry, "update" if what else "page", known)
+            kind = "update" if what else "attempt" if attempt else "page"
+            body, tag = self.server.pages.get(key, entry, kind, known)
         except (OSError, ValueError) as error:
             self._plain(HTTPStatus.SERVICE_UNAVAILABLE, f"The run cannot be read now: {error}")
             return
@@ -267,8 +275,23 @@ class Handler(BaseHTTPRequestHandler):
         """Requests are not logged: a token may stand in one."""
 
 
-def _page(run: Run) -> str:
-    """The report, with the way back to the list."""
+def _page(run: Run, attempt: bool = False) -> str:
+    """The report, with the way back to the list and to the run's other attempts.
+
+    Args:
+        attempt: the page of one attempt, a folder below that of the run, which shows the latest.
+    """
     head = '<header class="page">'
-    back = '<nav class="brand"><a href="../../">‹ All runs</a></nav>'
-    return render(run, live="update").replace(head, f"{back}\n{head}", 1)
+    up = "../" if attempt else ""
+    ways = f'<a href="{up}../../">‹ All runs</a>'
+    if len(run.attempts) > 1:
+        places = [(str(int(n.removeprefix("attempt-"))), f"{up}{n}/") for n in run.attempts[:-1]]
+        here = str(int(run.attempt.removeprefix("attempt-"))) if attempt else "latest"
+        shown = " ".join(
+            f'<b aria-current="page">{word}</b>' if word == here else f'<a href="{href}">{word}</a>'
+            for word, href in [*places, ("latest", up)]
+        )
+        ways += f' <span class="attempts">Attempts: {shown}</span>'
+    return render(run, live="update").replace(
+        head, f'<nav class="brand ways">{ways}</nav>\n{head}', 1
+    )

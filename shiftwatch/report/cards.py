@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SHOWN_FOLLOWERS = 12
 _SHOWN_FACTS = 8
 _SHOWN_INCIDENTS = 40
+_LONG = 200  # characters of a setting that are shown at once
 
 
 def text(value: object) -> str:
@@ -110,26 +111,27 @@ def _followers(incident: Incident) -> str:
     if not incident.followers:
         return ""
     names = incident.followers
-    shown = ", ".join(layer_link(n, n) for n in names[:_SHOWN_FOLLOWERS])
+    shown = ", ".join(layer_link(place(n), n) for n in names[:_SHOWN_FOLLOWERS])
     if len(names) <= _SHOWN_FOLLOWERS:
         return f'<p class="followers"><b>Followed by</b> {shown}</p>'
-    rest = ", ".join(layer_link(n, n) for n in names[_SHOWN_FOLLOWERS:])
+    rest = ", ".join(layer_link(place(n), n) for n in names[_SHOWN_FOLLOWERS:])
     return (
         f'<details class="followers"><summary><b>Followed by {count(len(names), "layer")}</b> '
-        f"{text(names[0])} … {text(names[-1])}</summary><p>{shown}, {rest}</p></details>"
+        f"{text(place(names[0]))} … {text(place(names[-1]))}</summary><p>{shown}, {rest}</p></details>"
     )
 
 
-def layer_link(shown: str, layer: str, step: int | None = None) -> str:
-    """A link to a layer of the page, and to a step.
+def layer_link(shown: str, layer: str, step: int | None = None, run: int | None = None) -> str:
+    """A link to a layer of the page, and to a step; in a comparison, of that run.
 
     Example:
         >>> layer_link("fc", "a b", 7)
-        '<a href="#layer=a%20b&amp;step=7" class="layer" data-layer="a b">fc</a>'
+        '<a href="#layer=a%20b&amp;step=7" class="layer">fc</a>'
     """
     name = quote(layer.encode("utf-8", "replace"), safe="")
     at = "" if step is None else f"&step={step}"
-    return f'<a href="{text(f"#layer={name}{at}")}" class="layer" data-layer="{text(layer)}">{text(shown)}</a>'
+    of = "" if run is None else f"run={run}&"
+    return f'<a href="{text(f"#{of}layer={name}{at}")}" class="layer">{text(shown)}</a>'
 
 
 def event_rows(events: Iterable[Event], *, kinds: bool = True) -> str:
@@ -142,11 +144,11 @@ def event_rows(events: Iterable[Event], *, kinds: bool = True) -> str:
     )
 
 
-def alert_rows(alerts: Iterable[Alert]) -> str:
-    """Table rows of alerts; ``""`` without any."""
+def alert_rows(alerts: Iterable[Alert], run: int | None = None) -> str:
+    """Table rows of alerts, in a comparison of that run; ``""`` without any."""
     return "".join(
         f'<tr class="{text(a.severity)}"><td class=num>{a.step:,}</td><td>{text(a.severity)}</td>'
-        f"<td>{layer_link(a.layer, a.layer, a.step)}</td><td>{text(kind_words(a.kind))}</td>"
+        f"<td>{layer_link(a.layer, a.layer, a.step, run)}</td><td>{text(kind_words(a.kind))}</td>"
         f"<td class=num>{text(number(a.value))}</td><td>{text(a.message)}</td></tr>"
         for a in alerts
     )
@@ -155,10 +157,17 @@ def alert_rows(alerts: Iterable[Alert]) -> str:
 def settings(meta: Mapping[str, Any]) -> str:
     """Rows of what the run was configured with and ran on; nested values as paths."""
     rows = "".join(
-        f"<tr><th scope=row>{text(path)}</th><td>{text(value)}</td></tr>"
+        f"<tr><th scope=row>{text(path)}</th><td>{_folded(value)}</td></tr>"
         for path, value in _flat(meta, "")
     )
     return f'<table class="plain settings"><tbody>{rows}</tbody></table>' if rows else ""
+
+
+def _folded(value: str) -> str:
+    """A value; a long one is opened with a click."""
+    if len(value) <= _LONG:
+        return text(value)
+    return f"<details><summary>{text(value[:60])} …</summary>{text(value)}</details>"
 
 
 def _flat(value: Any, path: str) -> Iterable[tuple[str, str]]:

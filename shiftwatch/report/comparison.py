@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -189,13 +190,13 @@ def _slots(found: Comparison, runs: Sequence[Run]) -> dict[str, str]:
         "more": "".join(_more(against, several) for against in found.against),
         "runs": _runs(found, runs),
         "found": "".join(
-            _found(against, number, several) for number, against in enumerate(found.against)
+            _found(against, number, several) for number, against in enumerate(found.against, 1)
         ),
         "alerts": section(
             "alerts",
             "Alerts",
             "",
-            "".join(map(_alerts, found.names, found.alerts)),
+            "".join(map(_alerts, count(), found.names, found.alerts)),
         ),
         "matched": section(
             "matched",
@@ -237,8 +238,7 @@ def _found(against: Against, number: int, several: bool) -> str:
     for d in gone[:_LISTED]:
         line = _line(against.values[d.measure][:, column[d.layer]] / LIMITS[d.measure])
         items.append(
-            f'<li><a class="layer" href="#layer" data-run="{number}" data-layer="{cards.text(d.layer)}">'
-            f"{cards.text(wording.place(d.layer))}</a><span>{cards.text(d.sentence)}</span>{line}</li>"
+            f"<li>{cards.layer_link(wording.place(d.layer), d.layer, run=number)}<span>{cards.text(d.sentence)}</span>{line}</li>"
         )
     heading = f"<h3>{cards.text(against.name)}</h3>" if several else ""
     if not gone:
@@ -292,12 +292,12 @@ def _runs(found: Comparison, runs: Sequence[Run]) -> str:
     return f'<table class="plain runs"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _alerts(name: str, alerts: Sequence[Any]) -> str:
+def _alerts(number: int, name: str, alerts: Sequence[Any]) -> str:
     if not alerts:
         return f'<h3 class="inset">{cards.text(name)}: no alert</h3>'
     heads = ("Step", "Severity", "Layer", "Kind", "Value", "Message")
     title = f"{cards.text(name)}: {wording.count(len(alerts), 'alert')}"
-    return f'<h3 class="inset">{title}</h3>' + rows(heads, cards.alert_rows(alerts[:200]))
+    return f'<h3 class="inset">{title}</h3>' + rows(heads, cards.alert_rows(alerts[:200], number))
 
 
 def _renamed(against: Against) -> str:

@@ -29,7 +29,7 @@ CHARTS = tuple(
     f"charts/{name}"
     for name in (
         *("dom", "numbers", "rundata", "colour", "scales", "marks", "svg", "tools"),
-        *("chart", "heatmap", "density", "table"),
+        *("chart", "heatmap", "density", "table", "links"),
     )
 )
 #: Script of each page, after that of all.

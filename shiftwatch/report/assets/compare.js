@@ -22,12 +22,22 @@ await start(async () => {
   const unit = () => ({ step: "step", share: "%", epoch: "epoch" })[/** @type {"step"} */ (state.align)];
   /** @param {number} at */
   const moment = (at) => (state.align === "share" ? `${fmt(at, 3)} % of training` : state.align === "epoch" ? `Epoch ${fmt(at, 3)}` : `Step ${whole(at)}`);
+  /** The step of a run that lies there. @param {number} run @param {number} at */
+  function stepAt(run, at) {
+    const { steps, epochs } = page.axes[run];
+    if (state.align === "share") return Math.round((at * steps) / 100);
+    if (state.align !== "epoch") return Math.round(at);
+    const k = Math.max(0, Math.min(epochs.length - 2, Math.floor(at)));
+    return Math.round(epochs[k] + (at - k) * (epochs[k + 1] - epochs[k]));
+  }
   const time = new Time(0, 1);
   function stretch() {
     runs.forEach((r, i) => { r.edges = stepEdges[i].map((s) => place(i, s)); });
     const first = Math.min(...runs.map((r) => r.edges[0])), last = Math.max(...runs.map((r) => r.edges[r.columns]));
     Object.assign(time, { first, last, lo: first, hi: last });
   }
+  /** Columns in view, or all. @param {RunData} r @param {boolean} all @returns {number[]} */
+  const columnsOf = (r, all) => { const [from, to] = r.between(time, all); return Array.from({ length: to - from + 1 }, (_, i) => from + i); };
   /** @param {RunData} r @param {number} at */
   const within = (r, at) => r.columns > 0 && at >= r.edges[0] && at < r.edges[r.columns];
   /** The axis says in what it counts. @param {any} chart */
@@ -56,7 +66,7 @@ await start(async () => {
   const view = () => views.get(`${state.other} ${state.align}`);
   const compared = () => [0, state.other + 1];
   const measure = () => view().difference.metrics.find((/** @type {any} */ m) => m.key === state.measure) ?? view().difference.metrics[0];
-  const palette = () => [ink.accent, ink.second, ink.third, ink.fourth];
+  const palette = () => [ink.accent, ink.second, ink.fourth, ink.third];
   /** @param {number} run */
   const colour = (run) => palette()[run % 4];
   /** @param {string} shade @param {string} [kind] */
@@ -71,7 +81,13 @@ await start(async () => {
   const span = extent(losses);
   const serious = runs.map((r) => r.alerts.filter((/** @type {any} */ q) => q.severity !== "info"));
   if (!span) $("strip").hidden = true;
+  const lossTools = h("span", { class: "tools-place" });
   const strip = counted(new Chart($("strip"), time, {
+    title: `Loss of ${names.join(", ")}`, tools: lossTools,
+    data: (all) => ({
+      heads: ["Run", "First step", "Last step", "Loss"],
+      rows: runs.flatMap((r, i) => columnsOf(r, all).map((c) => [names[i], r.json.time.first[c], r.json.time.last[c], losses[i][c]])),
+    }),
     height: () => 120, gutter, axis: true, top: 8, label: "Loss of the runs over time",
     draw: (g, box, x) => {
       if (!span) return;
@@ -93,27 +109,37 @@ await start(async () => {
   }));
   $("reset").addEventListener("click", () => time.reset());
   time.listeners.push(() => { $("reset").hidden = !time.zoomed; });
+  $("unpin").addEventListener("click", () => time.pin(null));
+  time.pinners.push((at) => {
+    $("unpin").hidden = at === null;
+    $("unpin").textContent = at === null ? "" : `Unmark ${moment(at).toLowerCase()}`;
+  });
   function showStrip() {
-    $("loss-title").replaceChildren(...runs.map((_, i) => key(i)), ...(serious.some((q) => q.length) ? [h("span", {}, "triangles: alerts")] : []));
+    $("loss-title").replaceChildren(...runs.map((_, i) => key(i)), ...(serious.some((q) => q.length) ? [h("span", {}, "triangles: alerts")] : []), lossTools);
     strip.redraw();
   }
 
   // ---- maps ----
   const say = (/** @type {string} */ text) => { $("readout").textContent = text; };
-  const open = (/** @type {number} */ layer) => choose(layer);
-  const big = new HeatMap($("difference"), time, view().difference, { gutter, label: "Map of differences over time. Arrow keys move, Enter opens the layer.", open, say });
+  const open = (/** @type {number} */ layer, /** @type {number | undefined} */ at) => { if (at !== undefined) time.pin(at); choose(layer); };
+  const against = () => `${names[state.other + 1]} against ${names[0]}`;
+  const big = new HeatMap($("difference"), time, view().difference, { gutter, tools: $("difference-tools"), title: () => `${against()}: ${measure().title}, difference`, label: "Map of differences over time. Arrow keys move, Enter opens the layer.", open, say });
+  const sideTools = [0, 1].map(() => h("span", { class: "tools-place" }));
   const sides = ["a", "b"].map((id, i) => new HeatMap($(`map-${id}`), time, view().sides[i], {
+    tools: sideTools[i], title: () => `${names[compared()[i]]}: ${measure().size?.title ?? ""}`,
     gutter: () => (narrow() ? 96 : i ? 8 : Math.min(150, gutter())), labels: !i || narrow(), open, say,
     label: `Map of ${i ? "the run in question" : "the first run"} over time. Arrow keys move, Enter opens the layer.`,
   }));
   for (const map of [big, ...sides]) counted(map.chart);
 
+  let changed = () => {};
   function showMaps() {
+    changed();
     const { difference, sides: tables } = view(), m = measure(), [a, b] = compared();
     const known = difference.order.filter((/** @type {number} */ s) => difference.row(m.key, s));
     const layers = known.filter((/** @type {number} */ s) => state.filter.test(difference.sites[s].name) || state.filter.test(tables[0].sites[s].name));
     $("shown").textContent = layers.length === known.length ? "" : `${layers.length} of ${known.length}`;
-    $("charts-title").textContent = `${names[b]} against ${names[a]}`;
+    $("charts-title").textContent = against();
     $("measure").replaceChildren(...difference.metrics.map((/** @type {any} */ o) => h("option", { value: o.key }, o.title)));
     $("measure").value = m.key;
     $("difference-title").textContent = `${m.title}: difference`;
@@ -132,7 +158,7 @@ await start(async () => {
     const common = colourScale(size, tables.map((/** @type {any} */ t) => reachOf(t, m.key, t.order)));
     sides.forEach((map, i) => {
       const run = compared()[i];
-      $(`of-${"ab"[i]}`).replaceChildren(key(run));
+      $(`of-${"ab"[i]}`).replaceChildren(key(run), sideTools[i]);
       tables[i].alerts = serious[run].map((/** @type {any} */ q) => ({ ...q, step: place(run, q.step), tensor: tables[i].sites[0].tensor }));
       Object.assign(map, { run: tables[i], selected: state.layer });
       map.show(size, layers, common, false);
@@ -180,12 +206,14 @@ await start(async () => {
   /**
    * @param {string} title @param {any[]} keys @param {number} height
    * @param {(g: any, box: any, x: (s: number) => number) => void} draw @param {(at: number) => any[]} lines
+   * @param {(all: boolean) => {heads: string[], rows: any[][]}} data
    */
-  function track(title, keys, height, draw, lines) {
-    const host = h("div", { class: "track" }, h("h3", {}, title, keys));
+  function track(title, keys, height, draw, lines, data) {
+    const tools = h("span", { class: "tools-place" }), host = h("div", { class: "track" }, h("h3", {}, title, keys, tools));
     $("tracks").append(host);
     charts.push(counted(new Chart(host, time, {
-      height: () => height, gutter, label: `${title} of both runs over time`, draw,
+      height: () => height, gutter, label: `${title} of both runs over time`, draw, tools, data,
+      title: `${against()}, ${$("layer-name").textContent}: ${title}`,
       tip: (at) => [moment(at), ...lines(at)],
     })));
   }
@@ -222,7 +250,18 @@ await start(async () => {
       if (!t || !within(run, at)) return [];
       const c = run.column(at);
       return [[`${names[both[i]]}, median`, fmt(t.q[2][c], 3), colour(both[i])], ["5 … 95 %", `${fmt(t.q[0][c], 3)} … ${fmt(t.q[4][c], 3)}`]];
+    }), (all) => ({
+      heads: ["Run", "First step", "Last step", "5 %", "15 %", "50 %", "85 %", "95 %"],
+      rows: tracks.flatMap((t, i) => {
+        const r = runs[both[i]];
+        return t ? columnsOf(r, all).map((c) => [names[both[i]], r.json.time.first[c], r.json.time.last[c], ...t.q.map((/** @type {any} */ q) => q[c])]) : [];
+      }),
     }));
+    /** @param {string[]} heads @param {any[]} series @returns {(all: boolean) => {heads: string[], rows: any[][]}} */
+    const paired = (heads, series) => (all) => ({
+      heads: ["First step", "Last step", ...heads],
+      rows: columnsOf(difference, all).map((c) => [json.time.first[c], json.time.last[c], ...series.map((v) => v?.[c] ?? NaN)]),
+    });
     const chosen = measure();
     const row = difference.series(chosen.key, state.layer);
     if (row) track(`${chosen.title}: difference`, [h("span", {}, spot(ink.critical), "limit")], 92, (g, box, x) => {
@@ -235,7 +274,7 @@ await start(async () => {
         g.setLineDash([]);
         polyline(g, difference.edges, row, x, scale, ink.text, { width: 1.5 });
       });
-    }, (at) => [[chosen.title, within(difference, at) ? reading(chosen.key, row[difference.column(at)]) : "–"]]);
+    }, (at) => [[chosen.title, within(difference, at) ? reading(chosen.key, row[difference.column(at)]) : "–"]], paired([chosen.title], [row]));
     for (const m of measures) {
       if (!m.size) continue;
       const series = tables.map((/** @type {any} */ t) => t.series(m.key, state.layer));
@@ -248,7 +287,8 @@ await start(async () => {
         const scale = vertical(log ? "log" : "linear", lo, hi, box.y, box.h);
         valueAxis(g, box, scale, share ? percent : undefined);
         inside(g, box, () => series.forEach((/** @type {any} */ v, /** @type {number} */ i) => v && polyline(g, difference.edges, v, x, scale, colour(both[i]))));
-      }, (at) => series.map((/** @type {any} */ v, /** @type {number} */ i) => [names[both[i]], v && within(difference, at) ? reading(m.key, v[difference.column(at)]) : "–", colour(both[i])]));
+      }, (at) => series.map((/** @type {any} */ v, /** @type {number} */ i) => [names[both[i]], v && within(difference, at) ? reading(m.key, v[difference.column(at)]) : "–", colour(both[i])]),
+      paired(both.map((run) => names[run]), series));
     }
     const bottom = charts[charts.length - 1];
     if (bottom) bottom.o.axis = true;
@@ -261,30 +301,59 @@ await start(async () => {
     $("choices").hidden = names.length < 3 && page.alignments.length < 2;
     $("other").hidden = names.length < 3;
     $("align").hidden = page.alignments.length < 2;
-    segmented($("other"), "Run held against the first", names.slice(1).map((name, i) => [String(i), name]), String(state.other), (v) => { state.other = Number(v); begin(); });
+    segmented($("other"), "Run held against the first", names.slice(1).map((name, i) => [String(i), name]), String(state.other), (v) => { state.other = Number(v); lead(); all(); });
     /** @type {Record<string, string>} */ const words = { step: "By step", epoch: "By epoch", share: "By share of training" };
-    segmented($("align"), "How moments are matched", page.alignments.map((/** @type {string} */ k) => [k, words[k]]), state.align, (v) => { state.align = v; stretch(); begin(); time.zoom(time.first, time.last); });
+    segmented($("align"), "How moments are matched", page.alignments.map((/** @type {string} */ k) => [k, words[k]]), state.align, (v) => { align(v); lead(); all(); time.zoom(time.first, time.last); });
   }
   /** The largest difference leads. */
-  function begin() {
+  function lead() {
     const [layer, , , , , told] = ranked()[0];
     Object.assign(state, { layer, measure: told });
-    all();
   }
-  document.addEventListener("click", (e) => {
-    const link = /** @type {any} */ (e.target).closest?.("a.layer");
-    if (!link) return;
-    e.preventDefault();
-    const run = Number(link.dataset.run ?? state.other);
-    if (run !== state.other) { state.other = run; begin(); }
-    const at = view().json.pairs.findIndex((/** @type {string[]} */ p) => p[1] === link.dataset.layer);
-    if (at < 0) return;
-    const entry = ranked().find((/** @type {any} */ d) => d[0] === at);
-    if (entry[5]) state.measure = entry[5];
-    choose(at, true);
-  });
+  /** What is marked stays marked. @param {string} how */
+  function align(how) {
+    const run = state.other + 1, step = time.pinned === null ? null : stepAt(run, time.pinned);
+    state.align = how;
+    stretch();
+    if (step !== null) time.pin(place(run, step));
+  }
+
+  // ---- the address: steps are those of the run that is held against the first ----
+  function address() {
+    const run = state.other + 1;
+    /** @type {[string, string | number][]} */ const parts = names.length > 2 ? [["run", run]] : [];
+    parts.push(["layer", view().json.pairs[state.layer][1]], ["measure", measure().key]);
+    if (state.align !== page.align) parts.push(["align", state.align]);
+    if (time.pinned !== null) parts.push(["step", stepAt(run, time.pinned)]);
+    if (time.zoomed) parts.push(["from", stepAt(run, time.lo)], ["to", stepAt(run, time.hi)]);
+    return hashOf(parts);
+  }
+  /** @param {string} hash */
+  function goTo(hash) {
+    const { words, number } = readHash(hash), name = words.get("layer");
+    if (name === null) return false;
+    const how = words.get("align") ?? "", run = number("run") ?? state.other + 1;
+    if (!names[run]) return false;
+    const other = run ? run - 1 : state.other, by = page.alignments.includes(how) ? how : state.align;
+    const at = views.get(`${other} ${by}`).json.pairs.findIndex((/** @type {string[]} */ p) => p[run ? 1 : 0] === name);
+    if (at < 0) return false;
+    state.other = other;
+    if (by !== state.align) align(by);
+    const told = ranked().find((/** @type {any} */ d) => d[0] === at)[5], asked = words.get("measure");
+    Object.assign(state, { layer: at, measure: measures.some((/** @type {any} */ m) => m.key === asked) ? asked : told || state.measure });
+    all();
+    const step = number("step"), from = number("from"), to = number("to");
+    if (step !== null) { time.pin(place(run, step)); if (step < stepAt(run, time.lo) || step >= stepAt(run, time.hi)) time.reset(); }
+    if (from !== null && to !== null && to > from) time.zoom(place(run, from), place(run, to));
+    return true;
+  }
   function all() { showChoices(); showStrip(); showTable(); showMaps(); showLayer(); }
   stretch();
-  begin();
+  lead();
+  const { note, there } = keepHash(address, goTo);
+  if (!there) all();
+  changed = note;
+  time.pinners.push(note);
+  time.listeners.push(note);
   whenever(all);
 });

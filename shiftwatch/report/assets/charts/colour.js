@@ -68,6 +68,9 @@ const rgb = (abgr) => `rgb(${abgr & 255},${(abgr >> 8) & 255},${(abgr >> 16) & 2
 
 /** @param {string} severity */
 const severityColour = (severity) => ink[severity === "critical" ? "critical" : severity === "info" ? "info" : "warning"];
+const SEVERITIES = ["info", "warning", "critical"];
+/** So that what is drawn on top is the worst. @param {any[]} alerts */
+const worstLast = (alerts) => [...alerts].sort((a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity));
 
 /** A CSS colour as the map's pixels hold it. @param {string} colour */
 function packed(colour) {

@@ -197,7 +197,7 @@ class HeatMap {
   marks(g, box, x) {
     /** @type {Map<string, MapRow>} */ const place = new Map();
     for (const row of this.rows) for (const site of row.block && row.open ? [] : row.sites) place.set(this.run.sites[site].name, row);
-    for (const a of this.run.alerts) {
+    for (const a of worstLast(this.run.alerts)) {
       const px = x(a.step);
       if (px < box.x - 1 || px > box.x + box.w + 1) continue;
       g.fillStyle = severityColour(a.severity);

@@ -108,7 +108,7 @@ function area(g, edges, low, high, x, scale, colour, alpha, joined = false) {
 /** Vertical marks where alerts began. @param {CanvasRenderingContext2D} g @param {any} box @param {any[]} alerts @param {(s: number) => number} x */
 function alertMarks(g, box, alerts, x) {
   g.save(); g.lineWidth = 1.5;
-  for (const a of alerts) {
+  for (const a of worstLast(alerts)) {
     const px = x(a.step);
     if (px < box.x - 1 || px > box.x + box.w + 1) continue;
     g.strokeStyle = g.fillStyle = severityColour(a.severity);

@@ -65,11 +65,11 @@ function stripOf(view) {
   function show() {
     losses = Float64Array.from(view.run.json.losses, (v) => real(v));
     hasLoss = losses.some(Number.isFinite);
-    const loud = view.run.alerts.some((/** @type {any} */ a) => a.severity !== "info");
+    const raised = new Set(view.run.alerts.map((/** @type {any} */ a) => a.severity));
     $("loss-title").replaceChildren(...[
       hasLoss ? "Loss" : "Alerts and events",
-      loud && h("span", {}, dot(ink.critical), "alert"),
-      events().length > 0 && h("span", {}, dot(ink.third), "event, such as another learning rate or mode"),
+      ...["critical", "warning"].filter((severity) => raised.has(severity)).map((severity) => h("span", {}, dot(severityColour(severity), "down"), `${severity} alert`)),
+      events().length > 0 && h("span", {}, dot(ink.third, "diamond"), "event, such as another learning rate or mode"),
       tools,
     ].filter(Boolean));
     $("strip-panel").hidden = !hasLoss && !events().length && !view.run.alerts.length;
