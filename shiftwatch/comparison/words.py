@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from shiftwatch import wording
 from shiftwatch.records import INPUT, Incident
-from shiftwatch.wording import kind_words
 
 
 def sentence(
@@ -29,7 +29,7 @@ def sentence(
         '31 % of the units of act2 are dead from step 240, 2 % in good'
     """
     where = place(layer)
-    whose = "the input's" if layer == INPUT else f"{layer}'s"
+    whose = f"{where}'s"
     if measure == "nonfinite":
         return f"{_percent(b)} of {whose} values are not finite {since}, {_percent(a)} in {name_a}"
     if measure == "dead_fraction":
@@ -85,7 +85,7 @@ def first_incident(incidents: Sequence[Incident]) -> str:
     first = next((i for i in incidents if i.severity != "info"), None)
     if first is None:
         return ""
-    kinds = [kind_words(k) for k in first.kinds[:2]]
+    kinds = [wording.kind_words(k) for k in first.kinds[:2]]
     what = " and ".join(kinds) or first.severity
     return f": {what} in {place(first.origin)} from step {first.step:,}"
 
@@ -94,10 +94,10 @@ def place(layer: str) -> str:
     """A layer's name in a sentence; of two runs the input is nobody's own.
 
     Example:
-        >>> place("<input>"), place("fc2")
-        ('the input', 'fc2')
+        >>> place("<input>"), place("fc2"), place("0")
+        ('the input', 'fc2', 'layer 0')
     """
-    return "the input" if layer == INPUT else layer
+    return "the input" if layer == INPUT else wording.place(layer)
 
 
 def _times(more: float, less: float, most: float = 1000) -> str:
