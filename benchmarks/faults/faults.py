@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from benchmarks.faults import layers
-from benchmarks.faults.healthy import has, images
+from benchmarks.faults.healthy import has, images, single
 from benchmarks.faults.networks import Network, skeleton
 from benchmarks.faults.strikes import (
     Strike,
@@ -203,7 +203,7 @@ FAULTS = (
     Fault("F20", "softmax twice", ("vanishing", "exploding", "update", "frozen"), ANYWHERE, twice_softmax, fits=supervised),
     Fault("F21", "norm gone", SHIFTED, "norm", operation(lambda f, x: x * 1.0)),
     Fault("F22", "batch norms in evaluation from the start", ("batchnorm", *MOVED), ANYWHERE, norm_evaluating, moment="start", fits=lambda n: has(n, "batchnorm")),
-    Fault("F23", "running statistics never move", ("batchnorm",), ANYWHERE, norm_forgets, when="start", moment="start", evaluated=True, fits=lambda n: has(n, "batchnorm")),
+    Fault("F23", "running statistics never move", ("batchnorm",), ANYWHERE, norm_forgets, when="start", moment="start", evaluated=True, fits=lambda n: has(n, "batchnorm") and single(n)),
     Fault("F23b", "running variance / 100", ("batchnorm", "corruption", "variance_shift"), "batchnorm", norm_lost, evaluated=True),
     Fault("F24", "evaluation mode not left", ("batchnorm", *SHIFTED), ANYWHERE, evaluating, fits=lambda n: has(n, "batchnorm") or has(n, "dropout")),
     Fault("F25", "dropout 0.95", SHIFTED, "dropout", attribute("p", lambda p: 0.95)),
