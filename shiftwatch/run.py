@@ -275,10 +275,7 @@ class Run:
         The largest of the optimizer's parameter groups. NaN where it is unknown: without an
         optimizer, and in what was recorded before shiftwatch kept it.
         """
-        steps, rates = self.schedule
-        place = np.searchsorted(steps, self.steps, side="right") - 1
-        known = np.append(steps, -1)[place] >= self.first
-        return np.where(known, np.append(rates, np.nan)[place], np.nan)
+        return self.rates_at(self.first, self.steps)
 
     @cached_property
     def schedule(self) -> tuple[np.ndarray, np.ndarray]:
@@ -298,6 +295,20 @@ class Run:
         """
         steps, rates = np.concatenate([np.zeros((2, 0)), *(c.rates for c in self.chunks)], axis=1)
         return steps.astype(np.int64), rates
+
+    def rates_at(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Learning rate at the end of stretches of steps.
+
+        Args:
+            first, last: int64[n], first and last step of each, inclusive.
+
+        Returns:
+            float64[n], the last that is known within each; NaN where none is.
+        """
+        steps, rates = self.schedule
+        place = np.searchsorted(steps, last, side="right") - 1
+        known = np.append(steps, -1)[place] >= first
+        return np.where(known, np.append(rates, np.nan)[place], np.nan)
 
     @cached_property
     def overhead(self) -> float:
