@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from shiftwatch.records import Alert, Event, Incident, Layer, Site
 from shiftwatch.run import Rows as Rows
 from shiftwatch.run import Run as Run
@@ -92,11 +94,14 @@ class History:
     def extend(self, run: Run) -> None:
         """Add everything of an earlier part of the same run; its sites are known already."""
         table = {key: run.metric(key) for key in run.metrics}
+        schedule = np.array(run.schedule)
         for i in range(len(run)):
             metrics = {key: values[i] for key, values in table.items()}
             losses = run.losses[i : i + 1]
             span = int(run.first[i]), int(run.steps[i])
-            self.add_window(Window(*span, run.summary(i), metrics, losses, run.overhead))
+            inside = slice(*np.searchsorted(schedule[0], [span[0], span[1] + 1]))
+            rates = schedule[:, inside]
+            self.add_window(Window(*span, run.summary(i), metrics, losses, run.overhead, rates))
         for alert in run.alerts:
             self.add_alert(alert)
         for incident in run.incidents:

@@ -206,7 +206,9 @@ class Judgement:
             columns = [self.sites.column(site) for site in seen.sites]
             places = np.array([-1 if c is None else c for c in columns], np.int64)
             values |= probe_metrics(seen, places, number)
-        window = Window(int(batch.steps[0]), last, summary, values, losses, overhead)
+        rates = np.array([batch.steps, batch.learning_rate])
+        rates = rates[:, ~np.isnan(rates[1])]
+        window = Window(int(batch.steps[0]), last, summary, values, losses, overhead, rates)
         return Judged(window, tuple(alerts), tuple(incidents), hurry)
 
     def flush(self, step: int) -> tuple[list[Alert], list[Incident]]:

@@ -43,6 +43,10 @@ class Chunk(Protocol):
         """Mean loss of each window: float64[n]."""
 
     @property
+    def rates(self) -> np.ndarray:
+        """Steps, ascending, and the learning rate at each: float64[2, any]."""
+
+    @property
     def overhead(self) -> np.ndarray:
         """Share of the step time: float64[n]."""
 
@@ -104,6 +108,10 @@ class Rows:
     @cached_property
     def losses(self) -> np.ndarray:
         return np.array([mean_loss(r.losses) for r in self.rows])
+
+    @cached_property
+    def rates(self) -> np.ndarray:
+        return np.concatenate([np.zeros((2, 0)), *(r.rates for r in self.rows)], axis=1)
 
     @cached_property
     def overhead(self) -> np.ndarray:
@@ -259,6 +267,48 @@ class Run:
         losses = self._joined(inside)
         known = ~np.isnan(losses)
         return self._joined(steps).astype(np.int64)[known], losses[known]
+
+    @cached_property
+    def learning_rates(self) -> np.ndarray:
+        """Learning rate at the end of each window: float64[W].
+
+        The largest of the optimizer's parameter groups. NaN where it is unknown: without an
+        optimizer, and in what was recorded before shiftwatch kept it.
+        """
+        return self.rates_at(self.first, self.steps)
+
+    @cached_property
+    def schedule(self) -> tuple[np.ndarray, np.ndarray]:
+        """Learning rate step by step, where it is known: int64[n], steps, and float64[n], rates.
+
+        Of windows that were merged some of the steps, each with its own rate: no mean is
+        taken, which would show rates that never were set.
+
+        Example:
+            >>> from shiftwatch.history import History, Window
+            >>> rates = np.array([[0, 1, 2], [0.1, 0.1, 0.01]])
+            >>> history = History()
+            >>> history.add_window(Window(0, 2, Summary.empty((0,)), {}, np.zeros(0), 0.0, rates))
+            >>> steps, rates = history.view().schedule
+            >>> steps.tolist(), rates.tolist()
+            ([0, 1, 2], [0.1, 0.1, 0.01])
+        """
+        steps, rates = np.concatenate([np.zeros((2, 0)), *(c.rates for c in self.chunks)], axis=1)
+        return steps.astype(np.int64), rates
+
+    def rates_at(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Learning rate at the end of stretches of steps.
+
+        Args:
+            first, last: int64[n], first and last step of each, inclusive.
+
+        Returns:
+            float64[n], the last that is known within each; NaN where none is.
+        """
+        steps, rates = self.schedule
+        place = np.searchsorted(steps, last, side="right") - 1
+        known = np.append(steps, -1)[place] >= first
+        return np.where(known, np.append(rates, np.nan)[place], np.nan)
 
     @cached_property
     def overhead(self) -> float:

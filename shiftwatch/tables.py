@@ -32,7 +32,7 @@ def table(run: Run, name: str = "metrics", mode: str = "train") -> dict[str, Col
     Example:
         >>> from shiftwatch import Run
         >>> list(table(Run(), "windows"))
-        ['first', 'step', 'loss']
+        ['first', 'step', 'loss', 'learning_rate']
     """
     if name not in TABLES:
         near = difflib.get_close_matches(name, TABLES, n=1)
@@ -72,18 +72,33 @@ def metrics(run: Run, mode: str) -> dict[str, Column]:
 
 
 def windows(run: Run, mode: str) -> dict[str, Column]:
-    """A row per window: its first and last step and its mean loss, NaN where none was given."""
+    """A row per window: its first and last step, its mean loss and the learning rate at its end.
+
+    Loss and learning rate are NaN where unknown; the rate is the largest of the optimizer's.
+    """
     return {
         "first": Column("int", run.first),
         "step": Column("int", run.steps),
         "loss": Column("float", run.losses),
+        "learning_rate": Column("float", run.learning_rates),
     }
 
 
 def losses(run: Run, mode: str) -> dict[str, Column]:
-    """A row per step whose loss is known; of windows that were merged, means of some steps."""
+    """A row per step whose loss is known, with the learning rate then, NaN where unknown.
+
+    Of windows that were merged, means of some steps, and the learning rate at their end.
+    """
     steps, values = run.course
-    return {"step": Column("int", steps), "loss": Column("float", values)}
+    known, rates = run.schedule
+    place = np.searchsorted(known, steps)  # a rate holds up to its step, within its window
+    window = np.append(np.searchsorted(run.steps, known), -1)[place]
+    same = window == np.searchsorted(run.steps, steps)
+    return {
+        "step": Column("int", steps),
+        "loss": Column("float", values),
+        "learning_rate": Column("float", np.where(same, np.append(rates, np.nan)[place], np.nan)),
+    }
 
 
 def alerts(run: Run, mode: str) -> dict[str, Column]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +12,7 @@ from shiftwatch.summaries.histogram import BINS, Histogram
 from shiftwatch.summaries.moments import Moments
 from shiftwatch.summaries.summary import Summary, Tallies
 
-#: Losses kept of a merged window; a window as it was measured keeps one per step.
+#: Losses, and learning rates, kept of a merged window; as it was measured it keeps one per step.
 LOSSES = 64
 
 #: Names of the real and of the whole numbers that a summary holds per site, in order.
@@ -31,6 +31,8 @@ class Window:
         losses: float64[steps of the window], NaN where unknown; may be empty. A merged
             window keeps at most :data:`LOSSES`, each the mean of some consecutive steps.
         overhead: share of the step time spent in shiftwatch, 0 to 1.
+        rates: float64[2, n], steps of the window, ascending, and the learning rate at each;
+            none where it is unknown. A merged window keeps at most :data:`LOSSES`.
     """
 
     first: int
@@ -39,6 +41,7 @@ class Window:
     metrics: Mapping[str, np.ndarray]
     losses: np.ndarray
     overhead: float
+    rates: np.ndarray = field(default_factory=lambda: np.zeros((2, 0)))
 
     @property
     def span(self) -> int:
@@ -61,6 +64,8 @@ def merge(a: Window, b: Window) -> Window:
         Window over the steps of both. The summary is ``a + b``. A metric is the mean of
         both, weighted by their steps and ignoring NaN: not what the merged summary would
         give, for a metric is no sum. Losses are pooled evenly, to at most :data:`LOSSES`.
+        Learning rates are not pooled, some are left out: who reads a schedule looks for
+        rates that were set, and the mean over a drop is one that never was.
 
     Example:
         >>> def window(first: int, step: int, kl: float) -> Window:
@@ -85,6 +90,7 @@ def merge(a: Window, b: Window) -> Window:
         },
         losses=_pooled(a, b),
         overhead=float(weighted([a.overhead, b.overhead], [a.span, b.span])),
+        rates=_thinned(np.concatenate([a.rates, b.rates], axis=1)),
     )
 
 
@@ -140,6 +146,15 @@ def _pooled(a: Window, b: Window) -> np.ndarray:
     return np.asarray(np.where(inside.any(1), mean, np.nan))
 
 
+def _thinned(rates: np.ndarray) -> np.ndarray:
+    """Of many steps the last before each of evenly spaced ones; the last of all stays."""
+    steps = rates[0]
+    if steps.size <= LOSSES:
+        return rates
+    wanted = np.linspace(steps[0], steps[-1], LOSSES)
+    return rates[:, np.unique(np.searchsorted(steps, wanted, side="right") - 1)]
+
+
 def narrow(values: np.ndarray) -> np.ndarray:
     """The same numbers in the smallest type that holds each of them exactly.
 
@@ -181,6 +196,7 @@ class Row:
         keys: names of the metrics.
         metrics: float[len(keys), sites].
         losses: float64[any].
+        rates: float64[2, any].
     """
 
     first: int
@@ -195,6 +211,7 @@ class Row:
     keys: tuple[str, ...]
     metrics: np.ndarray
     losses: np.ndarray
+    rates: np.ndarray
 
     @classmethod
     def of(cls, window: Window) -> Row:
@@ -234,6 +251,7 @@ class Row:
                 np.array([*window.metrics.values()], np.float64).reshape(len(window.metrics), sites)
             ),
             losses=np.array(window.losses, np.float64).ravel(),
+            rates=np.array(window.rates, np.float64).reshape(2, -1),
         )
 
     @property
@@ -262,6 +280,7 @@ class Row:
             metrics=dict(zip(self.keys, values, strict=True)),
             losses=self.losses,
             overhead=self.overhead,
+            rates=self.rates,
         )
 
     def summary(self) -> Summary:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from shiftwatch.activations import FLAT
@@ -38,6 +40,7 @@ def simulated(
     seed: int = 0,
     fault: bool = True,
     loss: bool = True,
+    rate: Callable[[np.ndarray], np.ndarray] | None = None,
     evaluation: bool = True,
     tensors: tuple[str, ...] = ("output", "gradient", "weight", "update"),
     names: list[str] | None = None,
@@ -46,6 +49,7 @@ def simulated(
     """Blocks of convolution, normalisation and ReLU; at 60 % of the time one loses its mean.
 
     Args:
+        rate: learning rates of steps; ``None`` where no optimizer is known.
         distinct: windows really computed; later ones repeat them.
     """
     rng = np.random.default_rng(seed)
@@ -70,6 +74,7 @@ def simulated(
         summary, metrics = computed[window % len(computed)]
         losses = 2.3 * np.exp(-3 * window / windows) + 0.05 * rng.normal(size=_EVERY) + 0.1
         first = window * _EVERY
+        steps = np.arange(first, first + _EVERY)
         history.add_window(
             Window(
                 first=first,
@@ -78,6 +83,7 @@ def simulated(
                 metrics=metrics,
                 losses=losses if loss else np.zeros(0),
                 overhead=0.008,
+                rates=np.array([steps, rate(steps)]) if rate else np.zeros((2, 0)),
             )
         )
     history.add_event(Event(windows // 4 * _EVERY, "learning_rate", "0.1 → 0.01"))

@@ -105,6 +105,32 @@ def test_losses_of_merged_windows_are_thinned_and_keep_their_mean():
     assert windows[0].losses.mean() == pytest.approx(mean)
 
 
+def test_a_merged_schedule_holds_the_rates_that_were_set_and_none_between():
+    """A rate that halves every hundred steps, in windows of eight, of which sixty-four are left."""
+    steps = np.arange(4096)
+    given = 0.1 * 0.5 ** (steps // 100)
+    windows = [
+        Window(i, i + 7, summary_of([[1.0]]), {}, np.zeros(0), 0.0, part)
+        for i in range(0, 4096, 8)
+        for part in [np.array([steps, given])[:, i : i + 8]]
+    ]
+    run = history(windows, sites=1, limit=64).view()
+    places, rates = run.schedule
+    assert len(run) == 64 and 512 < places.size < 4096
+    assert np.diff(places, prepend=-1).max() < 8
+    np.testing.assert_array_equal(rates, given[places])
+    np.testing.assert_array_equal(run.learning_rates, given[run.steps])
+
+
+def test_a_merged_window_knows_the_rates_that_either_knew():
+    rates = np.array([[4.0, 5.0], [0.2, 0.1]])
+    known = Window(4, 7, summary_of([[1.0]]), {}, np.zeros(0), 0.0, rates)
+    for pair in ((known, window(8, 11, sites=1)), (window(0, 3, sites=1), known)):
+        run = history([merge(*pair)], sites=1).view()
+        assert [part.tolist() for part in run.schedule] == [[4, 5], [0.2, 0.1]]
+        assert run.learning_rates.tolist() == [0.1]
+
+
 def test_a_row_gives_its_window_back_exactly():
     values = np.array([[0.1, -0.0, np.nan, np.inf], [1e-310, 3e38, 1e300, -5.0]])
     one = Window(

@@ -26,7 +26,7 @@ from shiftwatch.report.packing import (
     scaled_16,
     shuffled,
 )
-from shiftwatch.report.payload import _pooled
+from shiftwatch.report.payload import Packed, _pooled, payload
 from shiftwatch.report.timeline import (
     LEVELS,
     columns,
@@ -344,6 +344,23 @@ def test_losses_of_single_steps_are_kept_around_an_incident() -> None:
     expected = np.concatenate([run.step_losses(i) for i in range(len(run))])
     assert steps.min() == 500 and 300 not in steps
     np.testing.assert_allclose(near["losses"], expected[steps.astype(int)], rtol=1e-4)
+
+
+def test_the_payload_holds_the_rate_at_the_end_of_each_column_and_none_where_none_is_known() -> (
+    None
+):
+    """More windows than columns: a column shows a rate that was set, the last of its steps."""
+    run = simulated(windows=900, layers=2, distinct=2, tensors=("output",), rate=_halving)
+    sent = payload(run, Packed())
+    last = np.array(sent["time"]["last"])
+    assert last.size < 900
+    np.testing.assert_allclose(sent["rates"], _halving(last), rtol=1e-4)
+    assert payload(simulated(windows=5), Packed())["rates"] == []
+
+
+def _halving(steps: np.ndarray) -> np.ndarray:
+    """A learning rate that is halved every 700 steps."""
+    return np.asarray(0.1 * 0.5 ** (steps // 700))
 
 
 def test_alerts_that_say_the_same_are_one_fact_with_all_its_kinds() -> None:

@@ -68,7 +68,7 @@ def test_a_served_page_shows_what_was_added_and_stays_where_the_reader_was(brows
         page.wait_for_selector("body[data-updates='1']")  # the first answer carries the tag
         page.evaluate("location.hash = '#layer=block2.relu&step=50&from=20&to=120'")
         until(page, "document.querySelector('#layer-name').textContent == 'block2.relu'")
-        shown[:] = "2", simulated(windows=200)
+        shown[:] = "2", simulated(windows=200, rate=lambda steps: 0.1 + 0.0 * steps)
         page.wait_for_selector("body[data-updates='2']")
         assert "It began in block1.norm at step 600" in page.text_content("h1")
         assert page.text_content("#layer-name") == "block2.relu"
@@ -76,6 +76,7 @@ def test_a_served_page_shows_what_was_added_and_stays_where_the_reader_was(brows
         page.click("#reset")
         page.hover("#strip canvas", position={"x": 1100, "y": 30})
         assert "Steps 9" in page.text_content("#tip b")
+        assert "Learning rate0.1" in page.text_content("#tip")
 
 
 def test_a_page_opened_before_the_first_window_fills_itself(browser: Any) -> None:

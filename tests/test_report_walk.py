@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from shiftwatch import report
@@ -141,6 +142,24 @@ def test_a_chart_is_saved_as_png_svg_and_csv(opened: Any, place: str) -> None:
     """The files are what they say: a picture of its size, well-formed SVG, rows of numbers."""
     page = opened(_page())
     taken_away(page, place)
+
+
+def test_the_learning_rate_is_drawn_under_the_loss_and_taken_away_with_it(opened: Any) -> None:
+    """In the picture, the table, the words under the pointer and those for who cannot see it."""
+    run = simulated(windows=50, rate=lambda steps: np.where(steps < 100, 0.1, 0.02))
+    page = opened(report.render(run), width=420, dark=True, name="report-rate")
+    assert "learning rate" in page.locator("#strip canvas").get_attribute("aria-label")
+    page.hover("#strip canvas", position={"x": 320, "y": 120})
+    assert "Learning rate0.02" in page.text_content("#tip")
+    assert ">Learning rate</text>" in exported(page, "#loss-title", "Save SVG").read_text("utf-8")
+    rows = taken_away(page, "#loss-title")
+    assert rows[0] == ["First step", "Last step", "Loss", "Learning rate"]
+    assert [row[3] for row in rows[1:]] == ["0.1"] * 20 + ["0.02"] * 30
+    assert violations(page) == []
+    without = opened(report.render(simulated(windows=50)), width=420)
+    shorter = without.locator("#strip canvas").bounding_box()["height"]
+    assert shorter < page.locator("#strip canvas").bounding_box()["height"]
+    assert "rate" not in without.locator("#strip canvas").get_attribute("aria-label")
 
 
 def test_the_pictures_of_a_hostile_run_are_well_formed(opened: Any) -> None:

@@ -47,7 +47,8 @@ def window(step, sites=2):
     whole = draw.integers(0, 1000, (7, sites))
     summary = Summary(Moments(whole[0], *draw.normal(size=(6, sites))), Tallies(*whole[1:]),
                       Histogram(counts), np.ones(sites, bool))
-    return Window(step, step, summary, {"kl": np.full(sites, float(step))}, np.array([step / 2]), 0.01)
+    return Window(step, step, summary, {"kl": np.full(sites, float(step))}, np.array([step / 2]), 0.01,
+                  np.array([[step], [1 / (1 + step)]]))
 """
 _names: dict = {}
 exec(PRELUDE, _names)
@@ -83,6 +84,7 @@ def alike(a: Window, b: Window) -> None:
     assert (a.first, a.step) == (b.first, b.step)
     np.testing.assert_equal(a.overhead, b.overhead)
     assert a.losses.tobytes() == b.losses.tobytes()
+    assert a.rates.tobytes() == b.rates.tobytes()
     assert a.summary.bounded.tolist() == b.summary.bounded.tolist()
     for group in ("moments", "tallies", "histogram"):
         left, right = getattr(a.summary, group), getattr(b.summary, group)
@@ -123,6 +125,9 @@ def windows(draw):
         metrics=dict(zip(keys, values, strict=True)),
         losses=draw(arrays.arrays(np.float64, st.integers(0, 5), elements=real)),
         overhead=draw(real),
+        rates=draw(
+            arrays.arrays(np.float64, st.tuples(st.just(2), st.integers(0, 5)), elements=real)
+        ),
     )
 
 
@@ -178,6 +183,7 @@ def test_a_run_reads_back_what_was_recorded(tmp_path):
     assert run.steps.tolist() == run.first.tolist() == list(range(150))
     np.testing.assert_array_equal(run.metric("kl"), np.arange(150.0)[:, None].repeat(2, 1))
     np.testing.assert_array_equal(run.losses, np.arange(150) / 2)
+    np.testing.assert_array_equal(run.learning_rates, 1 / np.arange(1, 151))
     assert run.overhead == pytest.approx(0.01)
     for step in (0, 63, 64, 149):
         summary = window(step).summary
@@ -340,6 +346,32 @@ def test_a_flipped_byte_in_the_tail_costs_one_window(tmp_path):
     writer.close()
 
 
+def test_a_run_from_before_learning_rates_were_kept_opens_without_them(tmp_path):
+    """Every frame of the run is written again as it was then, and the run goes on."""
+    writer = recorded(tmp_path, range(150))
+    for file in (*writer.folder.glob("*.seg"), *writer.folder.glob("*.tail")):
+        file.write_bytes(b"".join(without_rates(f) for _, _, f in scan(file.read_bytes())))
+    run = open_run(tmp_path)
+    assert run.notes == [] and run.meta["format"] == 1
+    np.testing.assert_array_equal(run.losses, np.arange(150) / 2)
+    assert np.isnan(run.learning_rates).all() and run.learning_rates.shape == (150,)
+    assert run.schedule[0].size == 0
+    with Writer.resume(tmp_path, "attempt-001", 149, limit=32) as resumed:  # merges old with new
+        for step in range(150, 170):
+            resumed.window(window(step))
+    run = open_run(tmp_path)
+    assert run.schedule[0].tolist() == list(range(150, 170))
+    np.testing.assert_array_equal(run.schedule[1], 1 / np.arange(151, 171))
+
+
+def without_rates(frame):
+    """A frame as it was before learning rates were kept."""
+    kept = {n: frame[n] for n in frame.arrays if n not in ("rates", "rate_sizes")}
+    packed = {n: kept.pop(n) for n, (_, _, pack, *_) in frame.arrays.items() if pack and n in kept}
+    header = {key: value for key, value in frame.header.items() if key != "arrays"}
+    return encode(header, kept, packed)
+
+
 def test_a_damaged_segment_loses_only_what_is_damaged(tmp_path):
     writer = recorded(tmp_path, range(64))
     (file,) = writer.folder.glob("*.seg")
@@ -347,9 +379,12 @@ def test_a_damaged_segment_loses_only_what_is_damaged(tmp_path):
     frame, _ = decode(bytes(data))
     data[frame.arrays["metric 0"][3]] ^= 0xFF
     data[frame.arrays["histograms"][3]] ^= 0xFF
+    data[frame.arrays["rates"][3]] ^= 0xFF
     file.write_bytes(data)
     run = open_run(tmp_path)
-    assert "left out at steps 0 to 63: histograms, metric 'kl'" in run.notes[0]
+    assert "left out at steps 0 to 63: histograms, learning rates, metric 'kl'" in run.notes[0]
+    assert np.isnan(run.learning_rates).all()
+    assert not np.isnan(run.losses).any()
     assert np.isnan(run.metric("kl")).all()
     assert run.summary(3).histogram.counts[0].sum() == 0  # the first site's
     expected = window(3).summary
@@ -421,6 +456,8 @@ def test_a_resumed_attempt_supersedes_what_came_after_the_checkpoint(tmp_path):
         writer.alert(alert(105))
     run = open_run(tmp_path)
     assert run.steps.tolist() == [*range(101), *range(1101, 1110)]
+    assert run.schedule[0].tolist() == run.steps.tolist()
+    np.testing.assert_array_equal(run.schedule[1], 1 / (1 + run.steps))
     assert [a.detected for a in run.alerts] == [90, 105]
     assert [e.step for e in run.events] == [90]
     assert run.incidents == [Incident(1, "fc0", 90, 90, "warning", ("dead",))]

@@ -117,6 +117,22 @@ def test_losses_of_merged_windows_are_means_up_to_their_step() -> None:
     assert np.all(np.abs(steps - losses - (stride - 1) / 2) <= stride)
 
 
+def test_each_loss_stands_beside_the_learning_rate_of_its_step() -> None:
+    """One window knows both, one no rate, and in one a rate stands for several steps."""
+    history = History()
+    history.add_site(Site("fc1"), Layer("fc1"))
+    empty, losses = Summary.empty((1,)), np.arange(4.0)
+    known = [[0, 1, 2, 3], [0.4, 0.3, 0.2, 0.1]], [[], []], [[9, 11], [0.05, 0.01]]
+    for first, rates in zip((0, 4, 8), known, strict=True):
+        window = Window(first, first + 3, empty, {}, losses, 0.0, np.array(rates))
+        history.add_window(window)
+    beside = table(history.view(), "losses")["learning_rate"].values
+    unknown = [np.nan] * 4
+    np.testing.assert_array_equal(beside, [0.4, 0.3, 0.2, 0.1, *unknown, 0.05, 0.05, 0.01, 0.01])
+    ends = table(history.view(), "windows")["learning_rate"].values
+    np.testing.assert_array_equal(ends, [0.1, np.nan, 0.01])
+
+
 def test_a_window_without_losses_has_no_row() -> None:
     history = History()
     history.add_site(Site("fc1"), Layer("fc1"))

@@ -99,14 +99,22 @@ def _seen(rank: int, folder: Path, kind: str) -> Any:
     history = monitor.history
     windows = [history.summary(i) for i in range(len(history))]
     keys = [site.key for site in history.sites]
-    return full, keys, windows, history.steps.tolist(), history.losses, history.meta.get("dark")
+    return (
+        full,
+        keys,
+        windows,
+        history.steps.tolist(),
+        history.learning_rates,
+        history.meta.get("dark"),
+    )
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_merged_windows_are_those_of_all_data(tmp_path: Path, kind: str) -> None:
     """Count, moments, histogram and range of what both ranks saw, under the names of the network."""
-    (mine, keys, windows, ends, _, dark), (theirs, *_) = together(_seen, tmp_path, kind)
+    (mine, keys, windows, ends, rates, dark), (theirs, *_) = together(_seen, tmp_path, kind)
     assert ends == [7, 15, 23] and not dark
+    assert rates.tolist() == [0.05] * 3
     assert {"<input>:input", "0:weight", "0:update", "3:gradient", "5:output"} <= set(keys)
     assert not any("module" in key or "fsdp" in key.lower() for key in keys)
     for column, key in enumerate(keys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
+import shiftwatch  # noqa: E402
 from shiftwatch.integrations.torch import watch  # noqa: E402
 from shiftwatch.integrations.torch.settings import UNKNOWN, Counted, Settings, settings  # noqa: E402
 from shiftwatch.monitor import Monitor  # noqa: E402
 from shiftwatch.rules import Settings as Rule  # noqa: E402
+from shiftwatch.tables import table  # noqa: E402
 from tests import learning  # noqa: E402
 from tests.learning import Kind, Training, mlp  # noqa: E402
 
@@ -124,6 +127,32 @@ def test_a_head_that_learns_first_and_then_all_is_healthy() -> None:
         head.param_groups[0]["lr"] = 1e-2 if step < 50 else 1e-3
 
     assert train((SGD, {"lr": 1e-3}), (SGD, {"lr": 1e-2}), before=before).alerts == []
+
+
+@pytest.mark.parametrize("kinds", [("sgd",), ("sgd", "adam")])
+def test_a_run_keeps_the_schedule_also_where_it_was_resumed(
+    kinds: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The larger of two optimizers, to the last bit; steps after the checkpoint are void."""
+    share = SCHEDULES["one cycle"]
+    training = Training(
+        *(OPTIMIZERS[kind] for kind in kinds), before=scheduled(share), run=tmp_path / "run"
+    )
+    with training.watch() as first:
+        training.go(first, 40)
+        state = first.state_dict()
+        training.go(first, 60)
+    training.step = 40
+    with training.watch() as second:
+        second.load_state_dict(state)
+        training.go(second, 120)
+    expected = [share(step) * 0.05 for step in range(120)]
+    for run in (shiftwatch.open(tmp_path / "run"), second.history):
+        steps, rates = run.schedule
+        assert (steps.tolist(), rates.tolist()) == (list(range(120)), expected)
+        assert run.learning_rates.tolist() == [expected[step] for step in run.steps]
+        beside = table(run, "losses")["learning_rate"].values
+        assert beside.tolist() == [expected[step] for step in run.course[0]]
 
 
 # --- leaps -------------------------------------------------------------------------------

@@ -6,8 +6,8 @@
 The file's ending says how: .parquet, .csv or .json. The tables:
 
   metrics    step, layer, tensor, metric, value: a row per number
-  windows    first and last step of each window, its mean loss
-  losses     step, loss: step by step, where the run was not thinned
+  windows    first and last step of each window, its mean loss, the learning rate at its end
+  losses     step, loss, learning_rate: step by step, where the run was not thinned
   alerts, incidents, events, layers
              a row each, with what shiftwatch knows of it
 

@@ -50,6 +50,11 @@ class Sketched:
         """Of no site."""
         return Summary.empty((0,))
 
+    @property
+    def rates(self) -> np.ndarray:
+        """None: not read."""
+        return np.zeros((2, 0))
+
     def step_losses(self, window: int) -> np.ndarray:
         """Their mean alone."""
         return self.losses[window : window + 1]

@@ -95,6 +95,7 @@ def payload(run: Run, packed: Packed) -> dict[str, Any]:
         "time": {"first": at.first.tolist(), "last": at.last.tolist()},
         "slices": {"first": spread.slices.first.tolist(), "last": spread.slices.last.tolist()},
         "losses": _rounded(_losses(run, at)),
+        "rates": _rounded(run.rates_at(at.first, at.last)) if run.schedule[0].size else [],
         "near": _near(run),
         "windows": int(run.steps.size),
         "metrics": [

@@ -15,6 +15,9 @@ A frame carries its length and checksums, so a reader knows what is whole. When 
 full it is packed into the segment of the same number and removed; when an attempt outgrows
 its limit, two neighbouring segments become one. Every window has a serial number, by which
 a reader that meets it twice on the way counts it once.
+
+What a reader does not know it ignores, and what an older writer did not keep is unknown: runs
+from before learning rates were kept open as ever, without them.
 """
 
 from shiftwatch.store.reader import open_run as open_run

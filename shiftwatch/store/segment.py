@@ -17,7 +17,7 @@ from shiftwatch.summaries.moments import Moments
 from shiftwatch.summaries.summary import Summary
 from shiftwatch.window import COUNTS, REALS, Row, narrow, widened
 
-_ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses")
+_ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses", "rates")
 
 
 class Numbered(NamedTuple):
@@ -39,11 +39,12 @@ def encode_row(numbered: Numbered) -> bytes:
 
 
 def decode_row(frame: Frame) -> Numbered:
-    """Inverse of :func:`encode_row`."""
+    """Inverse of :func:`encode_row`; older frames know no learning rates."""
     head = frame.header
+    arrays = {name: frame[name] for name in _ROW_ARRAYS if name in frame.arrays}
     row = Row(
         first=head["first"], step=head["step"], overhead=head["overhead"],
-        keys=tuple(head["keys"]), **{name: frame[name] for name in _ROW_ARRAYS},
+        keys=tuple(head["keys"]), **{"rates": np.zeros((2, 0)), **arrays},
     )  # fmt: skip
     return Numbered(head["serial"], head["last"], row)
 
@@ -74,6 +75,8 @@ def encode_segment(rows: Sequence[Numbered]) -> bytes:
         "overhead": np.array([row.overhead for row in plain], np.float64),
         "losses": np.concatenate([row.losses for row in plain]),
         "loss_sizes": np.array([row.losses.size for row in plain], np.int64),
+        "rates": np.concatenate([row.rates for row in plain], axis=1),
+        "rate_sizes": np.array([row.rates.shape[1] for row in plain], np.int64),
         "reals": narrow(reals),
         "counts": narrow(counts),
         "bounded": bounded,
@@ -154,6 +157,13 @@ class Segment:
         return np.split(self.frame["losses"], np.cumsum(self.frame["loss_sizes"])[:-1])
 
     @cached_property
+    def rates(self) -> list[np.ndarray]:
+        """Steps and learning rates of each window: float64[2, any]; none in older runs."""
+        if not self.frame.arrays.keys() - self.frame.broken >= {"rates", "rate_sizes"}:
+            return [np.zeros((2, 0))] * len(self.index)
+        return np.split(self.frame["rates"], np.cumsum(self.frame["rate_sizes"])[:-1], axis=1)
+
+    @cached_property
     def mean_losses(self) -> np.ndarray:
         """Mean of the losses of each window that are known: float64[n], NaN where none is."""
         number = len(self.index)
@@ -170,7 +180,8 @@ class Segment:
         """An array of the frame in the words of a reader."""
         if array.startswith("metric "):
             return f"metric {self.keys[int(array.split()[1])]!r}"
-        return {"reals": "moments", "low": "histograms"}.get(array, array)
+        words = {"reals": "moments", "low": "histograms", "rates": "learning rates"}
+        return words.get(array, array)
 
     def metric(self, key: str) -> np.ndarray:
         """One metric: float64[n, sites]."""
@@ -240,7 +251,8 @@ class Segment:
                 reals=reals[:, :known, i].copy(), counts=counts[:, :known, i].copy(),
                 bounded=bounded[:known, i].copy(),
                 sizes=sizes[i][:known], bins=bins[i], hits=hits[i],
-                keys=self.keys, metrics=table[:, i, :known].copy(), losses=self.losses[i],
+                keys=self.keys, metrics=table[:, i, :known].copy(),
+                losses=self.losses[i], rates=self.rates[i],
             )  # fmt: skip
             rows.append(Numbered(serial, last, row))
         return rows
@@ -302,6 +314,12 @@ class Part:
     @property
     def losses(self) -> np.ndarray:
         return self.segment.mean_losses[self.keep]
+
+    @property
+    def rates(self) -> np.ndarray:
+        return np.concatenate(
+            [np.zeros((2, 0)), *(self.segment.rates[i] for i in self.keep)], axis=1
+        )
 
     @property
     def overhead(self) -> np.ndarray:

@@ -1,22 +1,27 @@
 // @ts-check
-// Loss, alerts and events along the top.
+// Loss, learning rate, alerts and events along the top.
+
+const RATE = 34, RATE_NAME = 18; // heights of the learning rate and of its name
 
 /** @param {View} view */
 function stripOf(view) {
   const { time } = view;
-  /** @type {Float64Array} */ let losses;
-  let hasLoss = false;
+  /** @type {Float64Array} */ let losses, /** @type {Float64Array} */ rates;
+  let hasLoss = false, hasRate = false;
   const events = () => view.run.json.events;
   const tools = h("span", { class: "tools-place" });
   const gutter = () => gutterOf(view);
 
   const loss = new Chart($("strip"), time, {
-    height: () => (hasLoss ? 96 : 26), gutter, label: "Loss over time, with alerts and events", top: 8, tools,
-    get title() { return hasLoss ? "Loss" : "Alerts and events"; },
+    height: () => (hasLoss ? 96 + (hasRate ? RATE_NAME + RATE : 0) : hasRate ? 60 : 26),
+    gutter, label: "Loss over time, with alerts and events", top: 8, tools,
+    get title() { return hasLoss ? "Loss" : hasRate ? "Learning rate" : "Alerts and events"; },
     draw: (/** @type {any} */ g, /** @type {any} */ box, /** @type {any} */ x) => {
-      const { run } = view, plot = { ...box, h: box.h - (hasLoss && events().length ? 12 : 0) };
+      const { run } = view, [from, to] = run.between(time);
+      const tall = { ...box, h: box.h - ((hasLoss || hasRate) && events().length ? 12 : 0) };
+      const plot = { ...tall, h: tall.h - (hasLoss && hasRate ? RATE_NAME + RATE : 0) };
       if (hasLoss) {
-        const [from, to] = run.between(time), seen = losses.slice(from, to + 1), single = stepLosses(run, time, x);
+        const seen = losses.slice(from, to + 1), single = stepLosses(run, time, x);
         const [lo, hi] = extent([seen, single.map(([, v]) => v)]) ?? extent([losses]) ?? [0, 1];
         const log = lo > 0 && hi / lo > 30;
         const pad = log ? (hi / lo) ** 0.06 : 0.06 * (hi - lo);
@@ -32,8 +37,14 @@ function stripOf(view) {
           losses.forEach((v, i) => { if (v === Infinity || v === -Infinity) g.fillRect(x(run.edges[i]), plot.y, 3, plot.h); });
         });
       }
+      if (hasRate) {
+        const low = hasLoss ? { ...tall, y: tall.y + tall.h - RATE, h: RATE } : tall, seen = rates.slice(from, to + 1);
+        const scale = rateScale(low, seen.some(Number.isFinite) ? seen : rates);
+        valueAxis(g, low, scale);
+        inside(g, low, () => polyline(g, run.edges, rates, x, scale, ink.accent, { width: 1.5, joined: true }));
+      }
       inside(g, { x: box.x - 6, y: 0, w: box.w + 12, h: box.y + box.h + 8 }, () => {
-        alertMarks(g, plot, run.alerts, x);
+        alertMarks(g, tall, run.alerts, x);
         g.fillStyle = ink.third;
         g.globalAlpha = events().length > 60 ? 0.5 : 0.9;
         for (const e of events()) {
@@ -43,6 +54,12 @@ function stripOf(view) {
         }
         g.globalAlpha = 1;
       });
+      if (hasLoss && hasRate) {
+        const y = plot.y + plot.h + RATE_NAME / 2;
+        g.textAlign = "left"; g.fillStyle = ink.panel;
+        g.fillRect(box.x, y - 7, g.measureText("Learning rate").width + 6, 14); // alerts run through, behind it
+        g.fillStyle = ink.quiet; g.fillText("Learning rate", box.x, y);
+      }
     },
     tip: (/** @type {number} */ step) => {
       const { run } = view, c = run.column(step), reach = ((time.hi - time.lo) / loss.box.w) * 6;
@@ -51,31 +68,46 @@ function stripOf(view) {
       return [
         capital(stepsOf(run, c)),
         hasLoss ? ["Loss", fmt(losses[c])] : null,
+        hasRate ? ["Learning rate", fmt(rates[c])] : null,
         ...near.slice(0, 4).map(([s, words]) => `Step ${whole(s)}: ${words}`),
         near.length > 4 ? `and ${near.length - 4} more` : null,
       ];
     },
     data: (/** @type {boolean} */ all) => {
       const { run } = view, [from, to] = run.between(time, all), rows = [];
-      for (let c = from; c <= to; c++) rows.push([run.json.time.first[c], run.json.time.last[c], losses[c]]);
-      return { heads: ["First step", "Last step", "Loss"], rows };
+      for (let c = from; c <= to; c++) rows.push([run.json.time.first[c], run.json.time.last[c], losses[c], ...(hasRate ? [rates[c]] : [])]);
+      return { heads: ["First step", "Last step", "Loss", ...(hasRate ? ["Learning rate"] : [])], rows };
     },
   });
 
   function show() {
-    losses = Float64Array.from(view.run.json.losses, (v) => real(v));
+    [losses, rates] = [view.run.json.losses, view.run.json.rates].map((values) => Float64Array.from(values, real));
     hasLoss = losses.some(Number.isFinite);
+    hasRate = rates.some(Number.isFinite);
+    loss.canvas.ariaLabel = `${hasRate ? "Loss and learning rate" : "Loss"} over time, with alerts and events`;
     const raised = new Set(view.run.alerts.map((/** @type {any} */ a) => a.severity));
     $("loss-title").replaceChildren(...[
-      hasLoss ? "Loss" : "Alerts and events",
+      loss.o.title,
       ...["critical", "warning"].filter((severity) => raised.has(severity)).map((severity) => h("span", {}, dot(severityColour(severity), "down"), `${severity} alert`)),
       events().length > 0 && h("span", {}, dot(ink.third, "diamond"), "event, such as another learning rate or mode"),
       tools,
     ].filter(Boolean));
-    $("strip-panel").hidden = !hasLoss && !events().length && !view.run.alerts.length;
+    $("strip-panel").hidden = !hasLoss && !hasRate && !events().length && !view.run.alerts.length;
     loss.redraw();
   }
   return show;
+}
+
+/**
+ * From zero; logarithmic where rates span more than a factor of 30, be it without the ends: a warm-up from
+ * nothing or the foot of a cosine would bend all between.
+ * @param {any} plot @param {Float64Array} rates
+ */
+function rateScale(plot, rates) {
+  const known = rates.filter(Number.isFinite).sort(), most = known[known.length - 1];
+  const [low, high] = [0.15, 0.85].map((share) => known[Math.round(share * (known.length - 1))]);
+  if (low > 0 && high / low > 30) return vertical("log", (known.find((v) => v > 0) ?? low) / 1.5, most * 1.5, plot.y, plot.h);
+  return vertical("linear", 0, 1.1 * most || 1, plot.y, plot.h);
 }
 
 /** Losses of single steps around incidents, where there is room for them. @param {RunData} run @param {Time} time @param {(s: number) => number} x @returns {[number, number][]} */
