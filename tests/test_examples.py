@@ -28,7 +28,7 @@ EXAMPLES = {
     ),
     "compare_runs": (
         "torch sklearn",
-        r"batchnorm raised no alert; plain did: collapse in act2(.|\n)*loss ends lower"
+        r"batchnorm raised no alert; plain did: vanishing values in act3(.|\n)*loss ends lower"
         r"(.|\n)*fc3 drifts \d+× less from step \d+",
     ),
     "custom_metric": (

@@ -158,7 +158,7 @@ def test_news_do_not_cut_a_scroll_short(tabs: Tabs, tmp_path: Path) -> None:
         tabs.context.set_offline(True)  # the news come with the scroll, not before
         until(lambda: "No answer" in page.text_content("#live"))
         training.steps(160)
-        until(lambda: server.listing.since(0)["runs"][0]["incidents"])
+        until(lambda: server.listing.since(0)["runs"][0]["marks"])
         tabs.context.set_offline(False)
         page.evaluate("""() => {
             location.hash = '#layer=fc3';
