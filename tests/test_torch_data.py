@@ -160,3 +160,28 @@ def test_values_that_are_not_finite_leave_the_contents_of_the_others() -> None:
 
 def test_without_an_input_there_is_nothing_to_compare() -> None:
     assert contents([], -1).steps.size == 0
+
+
+def test_series_of_one_class_are_laid_at_the_input() -> None:
+    """Classes that differ in the course of a series, and in nothing that is left of it over time."""
+    torch.manual_seed(0)
+    data = torch.Generator().manual_seed(1)
+    courses = torch.randn(CLASSES, 8, 5, generator=data)
+    courses = courses - courses.mean(1, keepdim=True)
+    labels = torch.randint(0, CLASSES, (1024,), generator=data)
+    series = courses[labels] + torch.randn(1024, 8, 5, generator=data)
+    rnn, head = nn.GRU(5, 16, batch_first=True), nn.Linear(16, CLASSES)
+    model = nn.ModuleDict({"rnn": rnn, "head": head})
+    model.forward = lambda x: head(rnn(x)[0][:, -1])  # type: ignore[method-assign]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with watch(model, optimizer=optimizer, run=False, strict=True) as monitor:
+        for step in range(120):
+            allowed = (labels == 3) if step >= 80 else torch.ones(1024, dtype=torch.bool)
+            some = torch.multinomial(allowed.float(), 32, replacement=True, generator=data)
+            loss = nn.functional.cross_entropy(model(series[some]), labels[some])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.step(loss=loss)
+    assert said(monitor) == [("distribution_shift", INPUT, INPUT)]
+    assert monitor.alerts[0].step == 80

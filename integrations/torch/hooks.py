@@ -371,7 +371,7 @@ class InputHook(Hook):
                 source.passed(tensor.shape, training)
                 source.sweeper.begin((("", tensor),), training)
                 if source.inputs and not self.dark:
-                    tap.record(_pixels(tensor) if real else _sequences(tensor))
+                    tap.record(_places(tensor) if real else _sequences(tensor))
                 return
         given = [*tensors(args), *tensors(kwargs)]
         if _transform() is None:
@@ -400,7 +400,7 @@ class InputHook(Hook):
                     source.failed(f"{INPUT}[{path}]" if path else INPUT, "input", error, dark)
                     self.unseen |= {path} if dark else set()  # else there is nothing this time
                     continue
-            _record(tap, _pixels(tensor))
+            _record(tap, _places(tensor))
         if training and not taps:
             self._see_ids(source, given)
 
@@ -419,9 +419,9 @@ def _sequences(tensor: Tensor) -> Tensor:
     return tensor.flatten(1) if tensor.dim() > 2 and tensor.is_contiguous() else tensor
 
 
-def _pixels(tensor: Tensor) -> Tensor:
-    """Images with every pixel as a unit, so that it shows whether samples differ."""
-    if tensor.dim() >= 4 and _simple(tensor) and tensor.is_contiguous():
+def _places(tensor: Tensor) -> Tensor:
+    """Images and series with every pixel, every moment as a unit: so it shows whether samples differ."""
+    if tensor.dim() >= 3 and _simple(tensor) and tensor.is_contiguous():
         return tensor.flatten(1)
     return tensor
 
