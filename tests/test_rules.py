@@ -21,6 +21,7 @@ from shiftwatch.rules import (
     Fading,
     Firing,
     Optimizer,
+    Rectified,
     Settings,
     Shape,
     Verdict,
@@ -944,6 +945,8 @@ def test_a_leap_of_one_group_is_told_of_the_layer_that_it_moves(
         ((0.12, 0.12, 0.12), 1.0, 1),
         ((0.12, 0.12, 0.12), 0.99, 1),
         ((0.12, 0.12, 0.12), 0.94, 0),  # it learns: a rate that a range test found
+        ((0.25, 0.25, 0.25), 0.94, 1),
+        ((0.25, 0.25, 0.25), 0.91, 0),
         ((0.09, 0.09, 0.09), 1.0, 0),
         ((0.001, 0.12, 0.12, 0.5), 1.0, 1),
         ((0.001, 0.001, 0.5, 0.5), 1.0, 0),  # of adapters one half begins at zero
@@ -952,7 +955,7 @@ def test_a_leap_of_one_group_is_told_of_the_layer_that_it_moves(
 def test_large_first_steps_after_which_the_loss_stands_are_told(
     sizes: tuple[float, ...], falls: float, found: int
 ) -> None:
-    """Half of the weights by a tenth of their size each; after 64 losses."""
+    """Half of the weights by a tenth of their size each, or by a fifth; after 64 losses."""
     monitor = watch(
         trained(lambda step, i: sizes[i] if step < 4 else 1e-3, layers=len(sizes)),
         96,
@@ -986,6 +989,46 @@ def test_large_first_steps_after_which_heads_look_at_single_keys_are_told(
 def test_heads_that_become_sharp_late_are_no_beginning_where_no_losses_are_given() -> None:
     show = trained(lambda step, i: 0.12 if step < 4 else 1e-3)
     assert heard((0.9, 0.8, 0.1), show, rules=[Beginning(limits=((99, 1.0),))]) == []
+
+
+# --- rectifiers --------------------------------------------------------------------------
+
+
+def rectified(threshold: Callable[[int], float], **options: Any) -> list[Alert]:
+    """Alerts of a rectifier that sets to zero what lies below a threshold, in deviations."""
+
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        x = random.normal(size=(32, 16))
+        x = np.where(x > threshold(step), x, 0.0)
+        monitor.observe("relu", x, activation="relu")
+
+    return watch(show, 160, rules=[Rectified()], **options).alerts
+
+
+def test_a_rectifier_that_gives_no_zeros_any_more_is_found() -> None:
+    (alert,) = rectified(lambda step: -0.5 if step < 83 else -9.0)
+    assert (alert.layer, alert.kind, alert.origin) == ("relu", "distribution_shift", "relu")
+    assert (alert.metric, alert.value) == ("zero_fraction", 0.0)
+    assert 80 <= alert.step <= 88 and alert.detected <= 96
+
+
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        lambda step: -0.5,
+        lambda step: -0.5 - step / 40,  # it learns, window by window, to let all of it through
+        lambda step: -0.5 if step < 83 else -1.5,
+        lambda step: -1.5 if step < 83 else -9.0,  # there were few
+        lambda step: -0.5 if step % 40 else -9.0,  # single batches
+    ],
+)
+def test_a_rectifier_whose_zeros_grow_fewer_is_healthy(threshold: Callable[[int], float]) -> None:
+    assert rectified(threshold) == []
+
+
+def test_zeros_that_leave_with_another_shape_of_the_data_are_no_fault() -> None:
+    events = (Event(83, "shape", "so it is"),)
+    assert rectified(lambda step: -0.5 if step < 83 else -9.0, events=events) == []
 
 
 # --- attention ---------------------------------------------------------------------------
@@ -1160,10 +1203,33 @@ def test_a_loss_that_rises_again_after_it_came_back_is_found_again() -> None:
     )] == [True, True]  # fmt: skip
 
 
+def forgotten(step: int) -> float:
+    """Learnt by step 120, then lost again, and more: to half as much again as at first."""
+    return float(max(2.3 * 0.99**step, 0.9)) if step < 120 else 3.4
+
+
+@pytest.mark.parametrize(("least", "found"), [(0.9, 1), (2.0, 0)])
+def test_a_loss_above_that_of_the_beginning_is_found_though_it_rose_by_less(
+    least: float, found: int
+) -> None:
+    """Where it had fallen by a quarter."""
+    alerts = about_loss(learning(lambda step: max(forgotten(step), least), steps=200))
+    assert [abs(a.step - 120) <= 2 and a.detected <= 168 for a in alerts] == [True] * found
+
+
+def test_a_loss_above_that_of_the_beginning_is_found_though_it_falls() -> None:
+    """Targets of other samples: from far above to what a constant prediction attains, and no further."""
+    alerts = about_loss(
+        learning(lambda step: 2.3 * 0.99**step if step < 120 else 3.3 + 5 * 0.93 ** (step - 120))
+    )
+    assert [a.detected <= 176 for a in alerts] == [True]
+
+
 RECOVERS: dict[str, Callable[[int], float]] = {
     "a hard batch": lambda step: 20.0 if step == 120 else 0.5,
     "a hard stretch": lambda step: 7.0 if 120 <= step < 140 else 0.5,
     "a new class": lambda step: 0.5 + 6.5 * 0.96 ** (step - 120) if step >= 120 else 0.5,
+    "new classes": lambda step: 5 * 0.96 ** (step - 120) if step >= 120 else 2.3 * 0.985**step,
     "another task": lambda step: 0.1 + 4 * 0.98 ** (step - 120) if step >= 120 else 0.1,
     "a rise of twice": lambda step: 1.0 if step >= 120 else 0.5,
     "a slow rise": lambda step: 0.5 * 1.004**step,

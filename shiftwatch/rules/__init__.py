@@ -27,6 +27,7 @@ from shiftwatch.rules.metric import Rule as Rule
 from shiftwatch.rules.nonfinite import Nonfinite as Nonfinite
 from shiftwatch.rules.optimizer import Optimizer as Optimizer
 from shiftwatch.rules.plateau import Plateau as Plateau
+from shiftwatch.rules.rectified import Rectified as Rectified
 from shiftwatch.rules.response import Response as Response
 from shiftwatch.rules.settings import Settings as Settings
 from shiftwatch.rules.shape import Shape as Shape
@@ -52,6 +53,7 @@ DEFAULT: tuple[Judge, ...] = (
     Branches(),
     Coarse(),
     Dropout(),
+    Rectified(),
 )
 
 

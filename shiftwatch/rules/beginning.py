@@ -51,7 +51,8 @@ class Beginning:
         young: how many steps are the first ones.
         moved: share of their size by which half of the weights are moved in the second and the
             third step together that is too large …
-        stands: … if the losses 48 to 63 are on median at least this share of those 16 to 31, …
+        stands: … if the losses 48 to 63 are on median at least this share of those 16 to 31: by so much
+            moved, and the share. Beyond 0.4 no net that learnt was seen to fall less than by a tenth …
         sharp: … or if the entropy of an attention is at most this share of the largest possible one in
             its first readings: of healthy heads it falls over hundreds of steps.
     """
@@ -59,7 +60,7 @@ class Beginning:
     limits: tuple[tuple[int, float], ...] = ((1, 0.6), (4, 0.25), (8, 0.12))
     young: int = 16
     moved: float = 0.2
-    stands: float = 0.98
+    stands: tuple[tuple[float, float], ...] = ((0.2, 0.98), (0.4, 0.93))
     sharp: float = 0.3
 
     def columns(self, sites: Sites) -> np.ndarray:
@@ -106,9 +107,8 @@ class Beginning:
         typical = np.nanmedian(updates[first], axis=1)
         large = state.large + np.cumsum(typical[:, None] >= levels, axis=0, dtype=np.int64)
         beyond = (large >= counts).any(1)
-        moved = sum(
-            _half(updates[t]) for i, t in enumerate(first, before) if i in _SECOND_AND_THIRD
-        )
+        drawn = updates[:, ~_norms(evidence.sites, mine)]
+        moved = sum(_half(drawn[t]) for i, t in enumerate(first, before) if i in _SECOND_AND_THIRD)
         state = state._replace(
             steps=state.steps + first.size, large=large[-1], moved=state.moved + moved
         )
@@ -132,10 +132,11 @@ class Beginning:
         moved = float(state.moved[0])
         if not sites.whole or moved < self.moved:
             return None
+        stands = min((share for least, share in self.stands if moved >= least), default=np.inf)
         early, late = (float(np.median(state.losses[part])) for part in (_EARLY, _LATE))
         if state.share[0] <= self.sharp:
             what = f"an attention's entropy is down to {state.share[0]:.0%} of the largest possible"
-        elif early > 0 and late >= self.stands * early:
+        elif early > 0 and late >= stands * early:
             what = f"the loss stands at {late:.3g}"
         else:
             return None
@@ -159,6 +160,11 @@ def _attended(state: BeginningState, evidence: Evidence) -> BeginningState:
     """After some more readings of attentions, of which only the first ones count."""
     shares = np.array([r.share for r in evidence.batch.attended if r.step < _LOSSES])
     return state._replace(share=np.fmin.reduce(shares, keepdims=True, initial=state.share[0]))
+
+
+def _norms(sites: Sites, columns: np.ndarray) -> np.ndarray:
+    """bool[columns]: gains of norms, which begin at one and move by less than what is drawn."""
+    return np.array([sites.layers[sites.all[c].layer].norm for c in columns.tolist()], bool)
 
 
 def _half(moved: np.ndarray) -> float:

@@ -46,16 +46,21 @@ class Loss:
 
     Args:
         limit: in standard errors.
-        factor: by which the geometric mean must have risen.
+        factor: by which the geometric mean must have risen …
+        worse: … or the last third of the late losses is so many times the first losses of the run …
+        learnt: … of which before at most this share was left: all of it is gone, and more.
         late, early: losses that are compared.
         share: smallest loss that counts, over the first ones of the run.
         back: the last third of the late losses is on its way back under this share of the first.
-        patience: steps since the beginning after which a rise has lasted.
+        patience: steps since the beginning after which a rise has lasted; above the first losses of
+            the run ``late`` do.
         faster: rise of the learning rate that explains that of the loss.
     """
 
     limit: float = 8.0
     factor: float = 3.0
+    worse: float = 1.3
+    learnt: float = 0.75
     share: float = 0.25
     late: int = 36
     early: int = 64
@@ -97,9 +102,10 @@ class Loss:
         for t in range(len(steps)) if under_way else np.flatnonzero(score >= self.limit).tolist():
             part = line[t + 1 : t + 1 + self.early + self.late]
             if not np.isfinite(state.before[0]):
-                if size[t] < np.log(self.factor) or self._explained(part):
-                    continue
                 early, late = np.split(part[:, _LOSS], [self.early])
+                large = size[t] >= np.log(self.factor) or self._lost(state, early.mean(), late)
+                if not large or self._explained(part):
+                    continue
                 rise = int((late - early.mean() >= size[t]).argmax())  # place of its first step
                 state = state._replace(
                     before=np.array([early.mean(), max(early.std(), _LEAST)]),
@@ -132,6 +138,7 @@ class Loss:
             return state._replace(before=nothing, raised=np.zeros(1, bool)), []
         stays = now - then >= np.log(self.back) and now - mean >= np.log(self.factor)
         stays &= step - state.began[0] >= self.patience
+        stays |= self._lost(state, mean, late)
         stays &= not now < np.log(self.share) + state.opening[0]
         if state.raised[0] or not stays:
             return state, []
@@ -143,12 +150,21 @@ class Loss:
             severity="warning",
             metric="loss",
             value=high,
-            limit=usual * self.factor,
+            limit=min(usual * self.factor, self.worse * float(np.exp(state.opening[0]))),
             text=f"the loss rose from {usual:.3g} to {high:.3g} and does not come back, and neither "
             "the learning rate nor the input explains it",
             score=1.0,
         )
         return state._replace(raised=np.ones(1, bool)), [firing]
+
+    def _lost(self, state: LossState, before: float, late: np.ndarray) -> bool:
+        """Whether less is known than at the beginning, where something had been learnt, and all of
+        the late losses are of that kind.
+        """
+        opening, third = float(state.opening[0]), self.late // 3
+        had = before <= opening + np.log(self.learnt)
+        risen = late[:third].mean() - before >= np.log(self.factor) / 2
+        return bool(had and risen and late[-third:].mean() >= opening + np.log(self.worse))
 
     def _explained(self, part: np.ndarray) -> bool:
         """Whether the run did something that may well raise the loss."""
