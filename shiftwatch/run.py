@@ -17,7 +17,7 @@ from shiftwatch import columns, tables
 from shiftwatch.records import SEVERITIES, Alert, Event, Incident, Layer, Site
 from shiftwatch.summaries.histogram import BINS, Histogram
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import COUNTS, REALS, Row, mean_loss, weighted
+from shiftwatch.window import COUNTS, REALS, Row, mean_loss, rates_of, weighted
 
 if TYPE_CHECKING:
     import pandas
@@ -111,7 +111,7 @@ class Rows:
 
     @cached_property
     def rates(self) -> np.ndarray:
-        return np.concatenate([np.zeros((2, 0)), *(r.rates for r in self.rows)], axis=1)
+        return rates_of(r.rates for r in self.rows)
 
     @cached_property
     def overhead(self) -> np.ndarray:
@@ -293,7 +293,7 @@ class Run:
             >>> steps.tolist(), rates.tolist()
             ([0, 1, 2], [0.1, 0.1, 0.01])
         """
-        steps, rates = np.concatenate([np.zeros((2, 0)), *(c.rates for c in self.chunks)], axis=1)
+        steps, rates = rates_of(c.rates for c in self.chunks)
         return steps.astype(np.int64), rates
 
     def rates_at(self, first: np.ndarray, last: np.ndarray) -> np.ndarray:

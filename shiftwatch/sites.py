@@ -137,6 +137,19 @@ class Sites:
         return np.flatnonzero(self.mask("update", train=True) & self.main)
 
     @cached_property
+    def returning(self) -> np.ndarray:
+        """Columns of the gradients, in training, that come back to layers with parameters: int64[any].
+
+        Those of their outputs, in execution order.
+        """
+        columns = [
+            c
+            for c in self.columns("gradient", train=True).tolist()
+            if not self.all[c].part and not self.weightless[c]
+        ]
+        return np.array(sorted(columns, key=lambda c: self.order[c]), np.int64)
+
+    @cached_property
     def entering(self) -> int:
         """Column of the model's input in training, the first where it has several; -1 for none."""
         columns = self.columns("input", train=True).tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
@@ -18,6 +18,18 @@ LOSSES = 64
 #: Names of the real and of the whole numbers that a summary holds per site, in order.
 REALS = tuple(f.name for f in fields(Moments) if f.name != "count")
 COUNTS = ("count", *(f.name for f in fields(Tallies)))
+
+
+def rates_of(windows: Iterable[np.ndarray] = ()) -> np.ndarray:
+    """Steps and learning rates of consecutive windows, one behind the other: float64[2, any].
+
+    Example:
+        >>> rates_of([np.array([[0, 1], [0.1, 0.1]]), np.array([[2], [0.01]])]).tolist()
+        [[0.0, 1.0, 2.0], [0.1, 0.1, 0.01]]
+        >>> rates_of().shape
+        (2, 0)
+    """
+    return np.concatenate([np.zeros((2, 0)), *windows], axis=1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ class Window:
     metrics: Mapping[str, np.ndarray]
     losses: np.ndarray
     overhead: float
-    rates: np.ndarray = field(default_factory=lambda: np.zeros((2, 0)))
+    rates: np.ndarray = field(default_factory=rates_of)
 
     @property
     def span(self) -> int:

@@ -18,7 +18,7 @@ from shiftwatch.store.peek import peek
 from shiftwatch.store.reader import Log, kept
 from shiftwatch.summaries.histogram import BINS
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import COUNTS, REALS, mean_loss
+from shiftwatch.window import COUNTS, REALS, mean_loss, rates_of
 
 _COLUMNS = 6  # of the table of windows: serial, last serial, first and last step, loss, overhead
 
@@ -53,7 +53,7 @@ class Sketched:
     @property
     def rates(self) -> np.ndarray:
         """None: not read."""
-        return np.zeros((2, 0))
+        return rates_of()
 
     def step_losses(self, window: int) -> np.ndarray:
         """Their mean alone."""

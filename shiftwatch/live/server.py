@@ -21,6 +21,7 @@ from shiftwatch.live.pages import Pages
 from shiftwatch.report.page import render, update
 from shiftwatch.run import Run
 from shiftwatch.store.folder import line as json_line
+from shiftwatch.store.folder import number
 
 #: Connections at once; more are turned away. A browser holds at most six to a host.
 CONNECTIONS = 128
@@ -285,8 +286,8 @@ def _page(run: Run, attempt: bool = False) -> str:
     up = "../" if attempt else ""
     ways = f'<a href="{up}../../">‹ All runs</a>'
     if len(run.attempts) > 1:
-        places = [(str(int(n.removeprefix("attempt-"))), f"{up}{n}/") for n in run.attempts[:-1]]
-        here = str(int(run.attempt.removeprefix("attempt-"))) if attempt else "latest"
+        places = [(str(number(n)), f"{up}{n}/") for n in run.attempts[:-1]]
+        here = str(number(run.attempt)) if attempt else "latest"
         shown = " ".join(
             f'<b aria-current="page">{word}</b>' if word == here else f'<a href="{href}">{word}</a>'
             for word, href in [*places, ("latest", up)]

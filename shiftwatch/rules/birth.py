@@ -225,19 +225,12 @@ def _returned(evidence: Evidence) -> float:
     """Norm of the output gradient of the first layer with weights over that of the last one, each at
     its largest in the batch; NaN for less than three.
     """
-    sites, frame = evidence.sites, evidence.frame
-    columns = sites.columns("gradient", train=True)
+    frame, columns = evidence.frame, evidence.sites.returning
     with np.errstate(all="ignore"):
         norms = (frame.rms * np.sqrt(frame.count))[:, columns]
     most = np.fmax.reduce(norms, axis=0, initial=0.0)
-    weighted = [
-        (int(sites.order[column]), float(norm))
-        for column, norm in zip(columns.tolist(), most.tolist(), strict=True)
-        if not sites.all[column].part and not sites.weightless[column] and norm > 0
-    ]
-    if len(weighted) < 3:
-        return np.nan
-    return min(weighted)[1] / max(weighted)[1]
+    known: list[float] = most[most > 0].tolist()
+    return known[0] / known[-1] if len(known) >= 3 else np.nan
 
 
 def _first(values: np.ndarray) -> np.ndarray:

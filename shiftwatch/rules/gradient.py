@@ -142,17 +142,11 @@ class Gradient:
         self, evidence: Evidence, mine: np.ndarray, most: np.ndarray, least: float
     ) -> list[Firing]:
         """Whether the gradient ever reaches the first layers: at least so much of the last's."""
-        sites = evidence.sites
-        weighted = [
-            place
-            for place in np.flatnonzero(np.isfinite(most)).tolist()
-            if (site := sites.all[mine[place]]) and not site.part
-            if sites.layers[site.layer].parameters
-        ]
-        weighted.sort(key=lambda place: int(sites.order[mine[place]]))
-        if len(weighted) < 3:
+        places = np.searchsorted(mine, evidence.sites.returning)
+        known = places[np.isfinite(most[places])]
+        if known.size < 3:
             return []
-        first, final = weighted[0], weighted[-1]
+        first, final = known[0], known[-1]
         ratio = 2.0 ** float(most[first] - most[final])
         if not 0 < ratio < least or most[final] <= np.log2(1e-30):
             return []

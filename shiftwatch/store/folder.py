@@ -14,13 +14,23 @@ from typing import Any
 #: what they can ignore (new fields, new records) leaves it as it is.
 FORMAT = 1
 
-_ATTEMPT = re.compile(r"attempt-(\d{3,})")
+_ATTEMPT = re.compile(r"attempt-\d{3,}")
 
 
 def attempts(run: Path) -> list[str]:
     """Names of the attempts in a run folder, the latest last."""
-    found = [m for p in run.iterdir() if (m := _ATTEMPT.fullmatch(p.name)) and p.is_dir()]
-    return [m[0] for m in sorted(found, key=lambda m: int(m[1]))]
+    found = [p.name for p in run.iterdir() if _ATTEMPT.fullmatch(p.name) and p.is_dir()]
+    return sorted(found, key=number)
+
+
+def number(name: str) -> int:
+    """Number of an attempt, by its name.
+
+    Example:
+        >>> number("attempt-007")
+        7
+    """
+    return int(name.removeprefix("attempt-"))
 
 
 def following(names: list[str]) -> str:
@@ -30,8 +40,8 @@ def following(names: list[str]) -> str:
         >>> following([]), following(["attempt-001", "attempt-007"])
         ('attempt-001', 'attempt-008')
     """
-    number = int(names[-1].removeprefix("attempt-")) + 1 if names else 1
-    return f"attempt-{number:03d}"
+    latest = number(names[-1]) if names else 0
+    return f"attempt-{latest + 1:03d}"
 
 
 def rank_folder(attempt: Path, rank: int) -> Path:

@@ -15,7 +15,7 @@ from shiftwatch.store.framing import Frame, crc, encode, squeeze, unsqueeze
 from shiftwatch.summaries.histogram import BINS
 from shiftwatch.summaries.moments import Moments
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import COUNTS, REALS, Row, narrow, widened
+from shiftwatch.window import COUNTS, REALS, Row, narrow, rates_of, widened
 
 _ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses", "rates")
 
@@ -44,7 +44,7 @@ def decode_row(frame: Frame) -> Numbered:
     arrays = {name: frame[name] for name in _ROW_ARRAYS if name in frame.arrays}
     row = Row(
         first=head["first"], step=head["step"], overhead=head["overhead"],
-        keys=tuple(head["keys"]), **{"rates": np.zeros((2, 0)), **arrays},
+        keys=tuple(head["keys"]), **{"rates": rates_of(), **arrays},
     )  # fmt: skip
     return Numbered(head["serial"], head["last"], row)
 
@@ -160,7 +160,7 @@ class Segment:
     def rates(self) -> list[np.ndarray]:
         """Steps and learning rates of each window: float64[2, any]; none in older runs."""
         if not self.frame.arrays.keys() - self.frame.broken >= {"rates", "rate_sizes"}:
-            return [np.zeros((2, 0))] * len(self.index)
+            return [rates_of()] * len(self.index)
         return np.split(self.frame["rates"], np.cumsum(self.frame["rate_sizes"])[:-1], axis=1)
 
     @cached_property
@@ -317,9 +317,7 @@ class Part:
 
     @property
     def rates(self) -> np.ndarray:
-        return np.concatenate(
-            [np.zeros((2, 0)), *(self.segment.rates[i] for i in self.keep)], axis=1
-        )
+        return rates_of(self.segment.rates[i] for i in self.keep)
 
     @property
     def overhead(self) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.faults.data import LENGTH, SYMBOLS
 from benchmarks.faults.networks.parts import Block
-from benchmarks.faults.networks.transformer import Attention, Gated, stacked, wider
+from benchmarks.faults.networks.transformer import Attention, Gated, LanguageModel, stacked, wider
 
 
 class GPT2(nn.Module):
@@ -76,7 +76,7 @@ class Bloom(nn.Module):
         return logits
 
 
-class Olmo2(nn.Module):
+class Olmo2(LanguageModel):
     """Places by rotation, gated layers, and norms where branches end and of queries and keys.
 
     As Team OLMo (2025) have it: nothing is normed on its way into a branch.
@@ -99,10 +99,6 @@ class Olmo2(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=std, a=-3 * std, b=3 * std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
-        return logits
 
 
 class Gemma(nn.Module):
@@ -138,7 +134,7 @@ class SquaredReLU(nn.ReLU):
         return super().forward(x).square()
 
 
-class Nemotron(nn.Module):
+class Nemotron(LanguageModel):
     """Squared ReLUs, places by rotation, norms with a mean, a head of its own weight.
 
     As Parmar et al. (2024) have it.
@@ -154,10 +150,6 @@ class Nemotron(nn.Module):
         )  # fmt: skip
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
-        return logits
 
 
 class DeepNet(nn.Module):
@@ -206,7 +198,7 @@ class Sum(nn.Module):
         return torch.stack([branch(x) for branch in self.branches]).sum(0)
 
 
-class GPTJ(nn.Module):
+class GPTJ(LanguageModel):
     """Attention and dense layers side by side, behind one norm (Wang & Komatsuzaki 2021)."""
 
     def __init__(self, width: int, blocks: int, heads: int) -> None:
@@ -220,12 +212,8 @@ class GPTJ(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, SYMBOLS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
-        return logits
 
-
-class NormFormer(nn.Module):
+class NormFormer(LanguageModel):
     """Norms before branches, and again behind attention and between dense layers (Shleifer et al. 2021).
 
     Here with places by rotation.
@@ -248,7 +236,3 @@ class NormFormer(nn.Module):
         )  # fmt: skip
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
-        return logits

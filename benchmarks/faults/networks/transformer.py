@@ -169,7 +169,20 @@ class Gated(nn.Module):
         return out
 
 
-class Llama(nn.Module):
+class LanguageModel(nn.Module):
+    """An embedding, blocks, a norm, and a head that predicts the next symbol; no more."""
+
+    embed: nn.Module
+    blocks: nn.Module
+    norm: nn.Module
+    head: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
+        return logits
+
+
+class Llama(LanguageModel):
     """Of text: places by rotation, norms without a mean, gated layers (Touvron et al. 2023)."""
 
     def __init__(self, width: int, blocks: int, heads: int) -> None:
@@ -184,10 +197,6 @@ class Llama(nn.Module):
         )  # fmt: skip
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
-        return logits
 
 
 class Patches(nn.Module):
