@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from benchmarks.faults.networks.dense import dense
 from benchmarks.faults.networks.network import Make, Norm
 from benchmarks.faults.networks.parts import Block, groups
+from benchmarks.faults.networks.transformer import Attention
 
 
 def autoencoder(widths: Sequence[int], activation: Make, norm: Norm | None = None) -> nn.Sequential:
@@ -82,6 +83,41 @@ def residual_autoencoder(width: int, code: int) -> nn.Sequential:
         nn.ReLU(), nn.Conv2d(width, code, 1),
         nn.Conv2d(code, width, 3, padding=1), block(),
         nn.ReLU(), nn.ConvTranspose2d(width, 1, 4, 2, 1),
+    )  # fmt: skip
+
+
+class Pixels(nn.Module):
+    """Something that takes sequences, given an image, each pixel of it an element."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.inner(x.flatten(2).transpose(1, 2)).transpose(1, 2).view_as(x)
+        return out
+
+
+def latent_autoencoder(width: int, code: int) -> nn.Sequential:
+    """Blocks of group norms and convolutions, and attention among pixels where these are fewest.
+
+    As Rombach et al. (2022) have it, but with codes without noise.
+    """
+
+    def conv(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+        return groups(4)(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    def block() -> Block:
+        return Block(nn.Sequential(*conv(width, width), *conv(width, width)))
+
+    def attention() -> Block:
+        return Block(nn.Sequential(groups(4)(width), Pixels(Attention(width, 1, causal=False))))
+
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1), block(), nn.Conv2d(width, width, 3, 2, 1),
+        block(), attention(), *conv(width, code),
+        nn.Conv2d(code, width, 3, padding=1), attention(), block(),
+        nn.Upsample(scale_factor=2), nn.Conv2d(width, width, 3, padding=1), block(), *conv(width, 1),
     )  # fmt: skip
 
 

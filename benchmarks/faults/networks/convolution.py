@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmarks.faults.data import SYMBOLS
 from benchmarks.faults.networks.network import Make, Norm
 from benchmarks.faults.networks.parts import Block, Mean
+from benchmarks.faults.networks.transformer import stacked, wider
 
 
 class LeNet(nn.Module):
@@ -200,6 +201,67 @@ def shufflenet(channels: int, units: int) -> nn.Sequential:
     return nn.Sequential(*net, Mean(2, 3), nn.Linear(2 * channels, 10))
 
 
+class Turning(nn.Module):
+    """Images are moved, turned and enlarged before they are looked at, each as a small net says.
+
+    As Jaderberg et al. (2015) have it; all are left as they are at first.
+    """
+
+    def __init__(self, channels: Sequence[int], hidden: int, dropout: float) -> None:
+        super().__init__()
+        where = nn.Linear(hidden, 6)
+        nn.init.zeros_(where.weight)
+        where.bias.detach().copy_(torch.eye(2, 3).flatten())
+        self.locate = nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(8, 10, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+            nn.Linear(40, hidden), nn.ReLU(), where,
+        )  # fmt: skip
+        self.look = nn.Sequential()
+        for a, b in pairwise((1, *channels)):
+            self.look.extend([nn.Conv2d(a, b, 3, padding=1), nn.ReLU()])
+        self.look.extend([nn.AdaptiveMaxPool2d(2), nn.Flatten(), nn.Dropout(dropout)])
+        self.head = nn.Linear(4 * channels[-1], 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        where = self.locate(x).float().unflatten(1, (2, 3))
+        grid = F.affine_grid(where, list(x.shape), align_corners=False)
+        logits: Tensor = self.head(self.look(F.grid_sample(x, grid, align_corners=False)))
+        return logits
+
+
+class Foldable(nn.Module):
+    """Windows of two sizes, and where sizes agree what comes in, each with a norm, added.
+
+    They could be folded into one convolution after training (Ding et al. 2021).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+
+        def conv(size: int) -> nn.Sequential:
+            made = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+            return nn.Sequential(made, nn.BatchNorm2d(outputs))
+
+        self.window, self.pixel = conv(3), conv(1)
+        kept = inputs == outputs and stride == 1
+        self.kept = nn.BatchNorm2d(inputs) if kept else None
+        self.activation = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.window(x) + self.pixel(x)
+        out: Tensor = self.activation(y if self.kept is None else y + self.kept(x))
+        return out
+
+
+def repvgg(channels: Sequence[int]) -> nn.Sequential:
+    """Stages of two such layers, of which the first halves the image in all but the first."""
+    net = nn.Sequential()
+    for i, (a, b) in enumerate(pairwise((1, *channels))):
+        net.extend([Foldable(a, b, 2 if i else 1), Foldable(b, b)])
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(channels[-1], 10))
+
+
 def densenet(channels: int, growth: int, stages: Sequence[int]) -> nn.Sequential:
     """Each layer sees those before it; halved between stages (Huang et al. 2017)."""
 
@@ -338,3 +400,37 @@ def bytenet(width: int, dilations: Sequence[int]) -> nn.Sequential:
         )  # fmt: skip
         parts.append(Block(inner))
     return nn.Sequential(*parts, nn.ReLU(), nn.Linear(width, SYMBOLS))
+
+
+class Light(nn.Conv1d):
+    """A mean of the past, weighed alike in all channels of a head; [batch, element, channel]."""
+
+    def __init__(self, heads: int, window: int) -> None:
+        super().__init__(heads, heads, window, groups=heads, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        by_head = x.transpose(1, 2).reshape(-1, self.groups, x.shape[1])
+        past = F.pad(by_head, (self.kernel_size[0] - 1, 0))
+        mixed = F.conv1d(past, self.weight.softmax(-1), groups=self.groups)
+        return mixed.view(len(x), -1, x.shape[1]).transpose(1, 2)
+
+
+class LightText(nn.Module):
+    """Of text: blocks as of transformers, with light convolutions for attention (Wu et al. 2019)."""
+
+    def __init__(self, width: int, blocks: int, heads: int, window: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [
+                nn.Linear(width, 2 * width), nn.GLU(), Light(heads, window), nn.Linear(width, width)
+            ],
+            lambda: wider(width, 3, nn.ReLU()),
+        )  # fmt: skip
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
+        return logits

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.faults.networks.network import Make, Norm
-from benchmarks.faults.networks.parts import Block, Mean
+from benchmarks.faults.networks.parts import Block, Mean, Times
 from benchmarks.faults.networks.transformer import Gated
 
 
@@ -101,6 +102,54 @@ class Highway(nn.Module):
         return out
 
 
+class Opposed(nn.Module):
+    """All values, and beside them their opposites."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, -x], -1)
+
+
+class Reminded(nn.Module):
+    """Dense layers, of which each sees the input besides what the one before made (Sinha et al. 2020)."""
+
+    def __init__(self, width: int, layers: int, activation: Make) -> None:
+        super().__init__()
+        self.dense = nn.ModuleList(
+            nn.Sequential(nn.Linear(width + 64 if i else 64, width), activation())
+            for i in range(layers)
+        )
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        start = seen = x.flatten(1)
+        for i, layer in enumerate(self.dense):
+            seen = layer(torch.cat([seen, start], 1) if i else seen)
+        logits: Tensor = self.head(seen)
+        return logits
+
+
+class Crossed(nn.Module):
+    """Products of the input with what was made of it, and dense layers beside them.
+
+    Deep & Cross, as Wang et al. (2021) have it for tables.
+    """
+
+    def __init__(self, crosses: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.crosses = nn.ModuleList(nn.Linear(64, 64) for _ in range(crosses))
+        self.deep = nn.Sequential()
+        for a, b in pairwise((64, *widths)):
+            self.deep.extend([nn.Linear(a, b), nn.ReLU()])
+        self.head = nn.Linear(64 + widths[-1], 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        start = seen = x.flatten(1)
+        for cross in self.crosses:
+            seen = start * cross(seen) + seen
+        logits: Tensor = self.head(torch.cat([seen, self.deep(start)], 1))
+        return logits
+
+
 def dense(
     widths: Sequence[int],
     activation: Make = nn.ReLU,
@@ -158,6 +207,37 @@ def gated_dense(width: int, blocks: int, dropout: float) -> nn.Sequential:
         inner = nn.Sequential(nn.RMSNorm(width), Gated(width, 2 * width), nn.Dropout(dropout))
         parts.append(Block(inner))
     return nn.Sequential(*parts, nn.RMSNorm(width), nn.Linear(width, 10))
+
+
+def gated_ends(width: int, blocks: int, dropout: float) -> nn.Sequential:
+    """Blocks that end in a gate beside a shortcut, a norm after them (Lim et al. 2021)."""
+    parts: list[nn.Module] = [nn.Flatten(), nn.Linear(64, width)]
+    for _ in range(blocks):
+        inner = nn.Sequential(
+            nn.Linear(width, width), nn.ELU(), nn.Linear(width, width), nn.Dropout(dropout),
+            nn.Linear(width, 2 * width), nn.GLU(),
+        )  # fmt: skip
+        parts.append(Block(inner, nn.LayerNorm(width)))
+    return nn.Sequential(*parts, nn.Linear(width, 10))
+
+
+def gated_norms(width: int, blocks: int) -> nn.Sequential:
+    """Dense layers, batch norms and gates, sums scaled back: the parts of TabNet (Arik & Pfister 2021)."""
+
+    def gated(inputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Linear(inputs, 2 * width), nn.BatchNorm1d(2 * width), nn.GLU())
+
+    parts = (Block(gated(width), Times(0.5**0.5)) for _ in range(blocks))
+    return nn.Sequential(nn.Flatten(), gated(64), *parts, nn.Linear(width, 10))
+
+
+def opposed(widths: Sequence[int]) -> nn.Sequential:
+    """Rectifiers of values and of their opposites, so that no sign is lost (Shang et al. 2016)."""
+    net, inputs = nn.Sequential(nn.Flatten()), 64
+    for width in widths:
+        net.extend([nn.Linear(inputs, width), Opposed(), nn.ReLU()])
+        inputs = 2 * width
+    return net.append(nn.Linear(inputs, 10))
 
 
 def mixer(width: int, blocks: int) -> nn.Sequential:

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from benchmarks.faults.networks.parts import Pool
+from benchmarks.faults.networks.dense import Across
+from benchmarks.faults.networks.parts import Block, Pool, Times
 from benchmarks.faults.networks.transformer import Attention, stacked, wider
 
 
@@ -135,6 +136,43 @@ class Series(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen = self.dropout(self.embed(x) + self.place(torch.arange(x.shape[1])))
+        logits: Tensor = self.head(self.blocks(seen).mean(1))
+        return logits
+
+
+class Conformer(nn.Module):
+    """Of rows: dense layers, attention, convolutions, dense layers, then a norm (Gulati et al. 2020).
+
+    Each has a norm before it and a way around; what dense layers make counts half.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+
+        def half() -> tuple[nn.Module, ...]:
+            return *wider(width, 2, nn.SiLU()), nn.Dropout(dropout), Times(0.5)
+
+        def convolutions() -> tuple[nn.Module, ...]:
+            inner = nn.Sequential(
+                nn.Conv1d(width, 2 * width, 1), nn.GLU(1),
+                nn.Conv1d(width, width, 3, padding=1, groups=width), nn.BatchNorm1d(width), nn.SiLU(),
+                nn.Conv1d(width, width, 1),
+            )  # fmt: skip
+            return Across(inner), nn.Dropout(dropout)
+
+        self.embed = nn.Linear(8, width)
+        self.register_buffer("places", waves(8, width), persistent=False)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.Sequential()
+        for _ in range(blocks):
+            mix = (Attention(width, heads, causal=False), nn.Dropout(dropout))
+            for inner in (half(), mix, convolutions(), half()):
+                self.blocks.append(Block(nn.Sequential(nn.LayerNorm(width), *inner)))
+            self.blocks.append(nn.LayerNorm(width))
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.dropout(self.embed(x) + self.places[: x.shape[1]])
         logits: Tensor = self.head(self.blocks(seen).mean(1))
         return logits
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks.faults.data import COPY, FORGERY, IMAGES, ROWS, TEXT
 from benchmarks.faults.networks.autoencoder import (
+    SegNet,
     UNet,
     autoencoder,
     denoising_autoencoder,
@@ -23,23 +24,45 @@ from benchmarks.faults.networks.convolution import (
     LeNet,
     TemporalText,
     WaveNet,
+    bytenet,
     convolutions,
     densenet,
     dilated,
     inception,
     mobilenet,
     network_in_network,
+    shufflenet,
+    squeezenet,
     vgg,
 )
-from benchmarks.faults.networks.dense import dense, gated_dense, highway, mixer, residual_dense
-from benchmarks.faults.networks.encoder import Bert, Compact, Encoder
+from benchmarks.faults.networks.dense import (
+    dense,
+    dropped,
+    gated_dense,
+    gmlp,
+    highway,
+    maxout,
+    mixer,
+    residual_dense,
+)
+from benchmarks.faults.networks.encoder import Bert, Compact, Encoder, Series
 from benchmarks.faults.networks.gan import (
     convolutional_forgers,
     pixelnorm_forgers,
+    residual_forgers,
     spectral_forgers,
     upsampling_forgers,
 )
-from benchmarks.faults.networks.language import GPT2, Bloom, DeepNet, Gemma, Nemotron, Olmo2
+from benchmarks.faults.networks.language import (
+    GPT2,
+    GPTJ,
+    Bloom,
+    DeepNet,
+    Gemma,
+    Nemotron,
+    NormFormer,
+    Olmo2,
+)
 from benchmarks.faults.networks.network import Network
 from benchmarks.faults.networks.parts import groups, initialised, lecun
 from benchmarks.faults.networks.recurrent import (
@@ -48,8 +71,10 @@ from benchmarks.faults.networks.recurrent import (
     Filtered,
     Normed,
     Recurrent,
+    SingleHead,
     Stacked,
     Tied,
+    irnn,
 )
 from benchmarks.faults.networks.residual import (
     bottleneck,
@@ -57,8 +82,10 @@ from benchmarks.faults.networks.residual import (
     convnext,
     excited,
     inverted,
+    poolformer,
     preactivation,
     regnet,
+    res2net,
 )
 from benchmarks.faults.networks.transformer import Llama, Patches, Shared
 
@@ -239,4 +266,41 @@ FORMER = (
         "autoencoder residual", "autoencoder", partial(residual_autoencoder, 16, 2), COPY, 3e-3, decay=0.01
     ),
     Network("gan pixelnorm", "gan", partial(pixelnorm_forgers, 10), FORGERY, 2e-3),
+    # Seeds 811 and 812.
+    Network(
+        "dense relu dropout layernorm", "dense",
+        partial(dense, (64, 108, 84, 60), nn.ReLU, dropped(0.1)), IMAGES, 3e-3, decay=0.01,
+    ),
+    Network(
+        "dense elu he deep", "dense",
+        partial(initialised, partial(dense, (64, 70, 70, 70, 70, 50), nn.ELU), he),
+        IMAGES, 0.01, 0.9, short=True, decay=1e-4,
+    ),
+    Network("maxout", "dense", partial(maxout, (64, 72, 48), 0.1), IMAGES, 0.1, 0.0, short=True),
+    Network(
+        "dense silu batchnorm", "dense", partial(dense, (64, 100, 80, 40), nn.SiLU, nn.BatchNorm1d),
+        IMAGES, 0.05, 0.9, short=True, decay=5e-4,
+    ),
+    Network("gmlp", "dense", partial(gmlp, 20, 2), IMAGES, 4e-3, decay=0.05),
+    Network(
+        "squeezenet", "convolution",
+        partial(initialised, partial(squeezenet, 20, 10, (16, 20), 0.1), glorot), IMAGES, 4e-3,
+    ),
+    Network("shufflenet", "convolution", partial(shufflenet, 14, 3), IMAGES, 0.05, 0.9, decay=1e-4),
+    Network("bytenet of text", "convolution", partial(bytenet, 48, (1, 2)), TEXT, 5e-3),
+    Network(
+        "res2net", "residual", partial(initialised, partial(res2net, 16, 4, 2), he),
+        IMAGES, 0.05, 0.9, decay=1e-4,
+    ),
+    Network("poolformer", "residual", partial(poolformer, 24, 2), IMAGES, 8e-3, decay=0.05),
+    Network("gpt-j", "transformer", partial(GPTJ, 28, 2, 2), TEXT, 5e-3, decay=0.1),
+    Network("normformer", "transformer", partial(NormFormer, 28, 2, 2, 0.05), TEXT, 5e-3, decay=0.01),
+    Network("transformer of series", "transformer", partial(Series, 24, 2, 3, 0.1), ROWS, 3e-3),
+    Network("irnn", "recurrent", partial(irnn, 40), ROWS, 2e-3),
+    Network("lstm single head", "recurrent", partial(SingleHead, 32, 0.05), TEXT, 8e-3),
+    Network(
+        "autoencoder prelu", "autoencoder", partial(autoencoder, (76, 42, 13), nn.PReLU), COPY, 2e-3, short=True
+    ),
+    Network("segnet", "autoencoder", partial(SegNet, 8), COPY, 5e-3, decay=0.01),
+    Network("gan residual", "gan", partial(residual_forgers, 14), FORGERY, 5e-4),
 )  # fmt: skip

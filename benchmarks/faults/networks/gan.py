@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.faults.data import LATENT
 from benchmarks.faults.networks.dense import dense
 from benchmarks.faults.networks.network import Make
-from benchmarks.faults.networks.parts import Block, Mean
+from benchmarks.faults.networks.parts import Block, Mean, Times
 
 
 class Forgers(nn.Module):
@@ -154,3 +154,59 @@ def residual_forgers(width: int) -> Forgers:
         block(False), nn.AvgPool2d(2), block(False), nn.ReLU(), Mean(2, 3), nn.Linear(width, 1),
     )  # fmt: skip
     return Forgers(generator, discriminator)
+
+
+class Styled(nn.Module):
+    """A convolution whose channels get new means and deviations, as a style says (Karras et al. 2019)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.activation = nn.LeakyReLU(0.2)
+        self.norm = nn.InstanceNorm2d(width)
+        self.style = nn.Linear(width, 2 * width)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
+        seen = self.norm(self.activation(self.conv(x)))
+        scale, shift = self.style(style)[:, :, None, None].chunk(2, 1)
+        out: Tensor = seen * (1 + scale) + shift
+        return out
+
+
+class Stylist(nn.Module):
+    """Dense layers make a style of the noise, which works on what is always the same at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.map = nn.Sequential(
+            PixelNorm(), nn.Linear(LATENT, width), nn.LeakyReLU(0.2),
+            nn.Linear(width, width), nn.LeakyReLU(0.2),
+        )  # fmt: skip
+        self.start = nn.Parameter(torch.randn(1, width, 2, 2))
+        self.styled = nn.ModuleList(Styled(width) for _ in range(3))
+        self.head = nn.Conv2d(width, 1, 1)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        style = self.map(noise)
+        seen = self.start.expand(len(noise), -1, -1, -1)
+        for i, styled in enumerate(self.styled):
+            seen = styled(F.interpolate(seen, scale_factor=2) if i else seen, style)
+        out: Tensor = self.head(seen).flatten(1)
+        return out
+
+
+def styled_forgers(width: int) -> Forgers:
+    """A generator that is told a style at every size against residual blocks (Karras et al. 2020)."""
+
+    def conv() -> tuple[nn.Module, ...]:
+        return nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(0.2)
+
+    def block() -> Block:
+        return Block(nn.Sequential(*conv(), *conv()), Times(0.5**0.5))
+
+    discriminator = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, width, 1), nn.LeakyReLU(0.2),
+        block(), nn.AvgPool2d(2), block(), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(4 * width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1),
+    )  # fmt: skip
+    return Forgers(Stylist(width), discriminator)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.faults.data import LENGTH, SYMBOLS
+from benchmarks.faults.networks.convolution import Past
 from benchmarks.faults.networks.parts import Block
 from benchmarks.faults.networks.transformer import Attention, Gated, LanguageModel, stacked, wider
 
@@ -236,3 +237,63 @@ class NormFormer(LanguageModel):
         )  # fmt: skip
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
+
+
+class T5(nn.Module):
+    """Heads learn what distances mean, all blocks the same; scores are not scaled, outputs are.
+
+    As Raffel et al. (2020) have it, here a decoder alone: weights begin by what they are given, those of
+    queries smaller by the root of a head's width; embedding and head share their weight.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        wide = 4 * width
+        self.smaller = width**-0.5
+        self.learnt = nn.Parameter(torch.randn(heads, LENGTH) * self.smaller)
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=True, learnt=self.learnt), nn.Dropout(dropout)],
+            lambda: [
+                nn.Linear(width, wide), nn.ReLU(), nn.Dropout(dropout), nn.Linear(wide, width),
+                nn.Dropout(dropout),
+            ],
+            nn.RMSNorm,
+        )  # fmt: skip
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                nn.init.zeros_(module.bias)
+            if isinstance(module, Attention):
+                module.qkv.weight.detach()[:width] *= module.scale
+                module.scale = 1.0
+        self.head.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.norm(self.blocks(self.dropout(self.embed(x))))
+        logits: Tensor = self.head(self.smaller * seen)
+        return logits
+
+
+class Primer(LanguageModel):
+    """Squared ReLUs, and queries, keys and values that see the two symbols before (So et al. 2021).
+
+    Here with places by rotation.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+
+        def mix() -> list[nn.Module]:
+            made = Attention(width, heads, causal=True, rotary=True)
+            made.qkv = nn.Sequential(made.qkv, Past(3 * width, 3 * width, 3, groups=3 * width))
+            return [made]
+
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = stacked(blocks, width, mix, lambda: wider(width, 4, SquaredReLU()))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS)

@@ -35,6 +35,17 @@ class Mean(nn.Module):
         return x.mean(self.dims)
 
 
+class Times(nn.Module):
+    """All values times the same number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
 class Pool(nn.Module):
     """Mean over a sequence, of which a dense layer says how much each element counts.
 

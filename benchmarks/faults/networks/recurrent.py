@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from benchmarks.faults.data import SYMBOLS
@@ -171,4 +172,45 @@ class SingleHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y, _ = self.rnn(self.before(self.embed(x)))
         logits: Tensor = self.head(self.norm(self.blocks(y)))
+        return logits
+
+
+class Pyramid(nn.Module):
+    """Layers of LSTM both ways, each of which sees half as many elements, two as one (Chan et al. 2016)."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.rnns = nn.ModuleList(
+            nn.LSTM(4 * width if i else 8, width, batch_first=True, bidirectional=True)
+            for i in range(layers)
+        )
+        self.head = nn.Linear(2 * width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, rnn in enumerate(self.rnns):
+            seen = x.reshape(len(x), x.shape[1] // 2, -1) if i else x
+            x, _ = rnn(seen)
+        logits: Tensor = self.head(x.mean(1))
+        return logits
+
+
+class Skipping(nn.Module):
+    """Of text: every layer of LSTM sees the symbols, and the head sees every layer (Graves 2013)."""
+
+    def __init__(self, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.rnns = nn.ModuleList(
+            nn.LSTM(2 * width if i else width, width, batch_first=True) for i in range(layers)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(layers * width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        symbols = self.embed(x)
+        found = list[Tensor]()
+        for rnn in self.rnns:
+            y, _ = rnn(torch.cat([symbols, *found[-1:]], -1))
+            found.append(y)
+        logits: Tensor = self.head(self.dropout(torch.cat(found, -1)))
         return logits

@@ -232,3 +232,55 @@ def poolformer(width: int, blocks: int) -> nn.Sequential:
         for inner in ((Pooling(),), wide):
             parts.append(Block(nn.Sequential(norm(width), *inner, Scale(width))))
     return nn.Sequential(*parts, norm(width), Mean(2, 3), nn.Linear(width, 10))
+
+
+def xception(width: int, wide: int, blocks: int) -> nn.Sequential:
+    """Convolutions over each channel, then over all, with nothing between (Chollet 2017)."""
+
+    def apart(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+        each = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
+        return each, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
+
+    parts: list[nn.Module] = [
+        nn.Conv2d(1, width // 2, 3, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU(),
+        nn.Conv2d(width // 2, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width),
+    ]  # fmt: skip
+    for _ in range(blocks):
+        twice = (nn.ReLU(), *apart(width, width), nn.ReLU(), *apart(width, width))
+        parts.append(Block(nn.Sequential(*twice)))
+    tail = (nn.ReLU(), *apart(width, wide), nn.ReLU(), Mean(2, 3), nn.Linear(wide, 10))
+    return nn.Sequential(*parts, *tail)
+
+
+class LargeKernel(nn.Module):
+    """What comes in times what a wide window says of it, which is seen in three steps."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.near = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.far = nn.Conv2d(width, width, 3, padding=2, dilation=2, groups=width)
+        self.mix = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x * self.mix(self.far(self.near(x)))
+        return out
+
+
+def van(width: int, blocks: int) -> nn.Sequential:
+    """Blocks as of transformers, with wide windows for attention (Guo et al. 2023)."""
+    wide = 3 * width
+    parts: list[nn.Module] = [nn.Conv2d(1, width, 3, 2, 1), nn.BatchNorm2d(width)]
+    for _ in range(blocks):
+        mix = (
+            nn.Conv2d(width, width, 1),
+            nn.GELU(),
+            LargeKernel(width),
+            nn.Conv2d(width, width, 1),
+        )
+        each = (
+            nn.Conv2d(width, wide, 1), nn.Conv2d(wide, wide, 3, padding=1, groups=wide), nn.GELU(),
+            nn.Conv2d(wide, width, 1),
+        )  # fmt: skip
+        for inner in (mix, each):
+            parts.append(Block(nn.Sequential(nn.BatchNorm2d(width), *inner, Scale(width))))
+    return nn.Sequential(*parts, Mean(2, 3), nn.LayerNorm(width), nn.Linear(width, 10))

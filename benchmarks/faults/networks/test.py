@@ -7,54 +7,54 @@ from functools import partial
 from torch import nn
 
 from benchmarks.faults.data import COPY, FORGERY, IMAGES, ROWS, TEXT
-from benchmarks.faults.networks.autoencoder import SegNet, autoencoder
-from benchmarks.faults.networks.convolution import bytenet, shufflenet, squeezenet
-from benchmarks.faults.networks.dense import dense, dropped, gmlp, maxout
-from benchmarks.faults.networks.encoder import Series
-from benchmarks.faults.networks.gan import residual_forgers
-from benchmarks.faults.networks.language import GPTJ, NormFormer
+from benchmarks.faults.networks.autoencoder import autoencoder, latent_autoencoder
+from benchmarks.faults.networks.convolution import LightText, Turning, repvgg
+from benchmarks.faults.networks.dense import Crossed, Reminded, gated_ends, gated_norms, opposed
+from benchmarks.faults.networks.encoder import Conformer
+from benchmarks.faults.networks.gan import styled_forgers
+from benchmarks.faults.networks.language import T5, Primer
 from benchmarks.faults.networks.network import Network
 from benchmarks.faults.networks.parts import initialised
-from benchmarks.faults.networks.recurrent import SingleHead, irnn
-from benchmarks.faults.networks.residual import poolformer, res2net
+from benchmarks.faults.networks.recurrent import Pyramid, Skipping
+from benchmarks.faults.networks.residual import van, xception
 
 he, glorot = nn.init.kaiming_normal_, nn.init.xavier_uniform_
 
 TEST = (
+    Network("gated residual network", "dense", partial(gated_ends, 44, 2, 0.1), IMAGES, 3e-3, decay=0.01),
     Network(
-        "dense relu dropout layernorm", "dense",
-        partial(dense, (64, 108, 84, 60), nn.ReLU, dropped(0.1)), IMAGES, 3e-3, decay=0.01,
-    ),
-    Network(
-        "dense elu he deep", "dense",
-        partial(initialised, partial(dense, (64, 70, 70, 70, 70, 50), nn.ELU), he),
+        "d2rl", "dense",
+        partial(initialised, partial(Reminded, 48, 5, nn.ReLU), he),
         IMAGES, 0.01, 0.9, short=True, decay=1e-4,
     ),
-    Network("maxout", "dense", partial(maxout, (64, 72, 48), 0.1), IMAGES, 0.1, 0.0, short=True),
     Network(
-        "dense silu batchnorm", "dense", partial(dense, (64, 100, 80, 40), nn.SiLU, nn.BatchNorm1d),
-        IMAGES, 0.05, 0.9, short=True, decay=5e-4,
+        "dense crelu", "dense", partial(initialised, partial(opposed, (80, 60, 30)), he),
+        IMAGES, 0.03, 0.0, short=True,
     ),
-    Network("gmlp", "dense", partial(gmlp, 20, 2), IMAGES, 4e-3, decay=0.05),
     Network(
-        "squeezenet", "convolution",
-        partial(initialised, partial(squeezenet, 20, 10, (16, 20), 0.1), glorot), IMAGES, 4e-3,
+        "tabnet", "dense", partial(gated_norms, 44, 3), IMAGES, 0.05, 0.9, short=True, decay=5e-4
     ),
-    Network("shufflenet", "convolution", partial(shufflenet, 14, 3), IMAGES, 0.05, 0.9, decay=1e-4),
-    Network("bytenet of text", "convolution", partial(bytenet, 48, (1, 2)), TEXT, 5e-3),
+    Network("deep and cross", "dense", partial(Crossed, 2, (72, 48)), IMAGES, 2e-3, decay=0.01),
+    Network("spatial transformer", "convolution", partial(Turning, (16, 24), 24, 0.1), IMAGES, 3e-3),
     Network(
-        "res2net", "residual", partial(initialised, partial(res2net, 16, 4, 2), he),
+        "repvgg", "convolution", partial(initialised, partial(repvgg, (12, 20)), he),
         IMAGES, 0.05, 0.9, decay=1e-4,
     ),
-    Network("poolformer", "residual", partial(poolformer, 24, 2), IMAGES, 8e-3, decay=0.05),
-    Network("gpt-j", "transformer", partial(GPTJ, 28, 2, 2), TEXT, 5e-3, decay=0.1),
-    Network("normformer", "transformer", partial(NormFormer, 28, 2, 2, 0.05), TEXT, 5e-3, decay=0.01),
-    Network("transformer of series", "transformer", partial(Series, 24, 2, 3, 0.1), ROWS, 3e-3),
-    Network("irnn", "recurrent", partial(irnn, 40), ROWS, 2e-3),
-    Network("lstm single head", "recurrent", partial(SingleHead, 32, 0.05), TEXT, 8e-3),
+    Network("light convolutions of text", "convolution", partial(LightText, 32, 2, 8, 3), TEXT, 5e-3),
     Network(
-        "autoencoder prelu", "autoencoder", partial(autoencoder, (76, 42, 13), nn.PReLU), COPY, 2e-3, short=True
+        "xception", "residual", partial(initialised, partial(xception, 20, 32, 2), he),
+        IMAGES, 0.05, 0.9, decay=1e-4,
     ),
-    Network("segnet", "autoencoder", partial(SegNet, 8), COPY, 5e-3, decay=0.01),
-    Network("gan residual", "gan", partial(residual_forgers, 14), FORGERY, 5e-4),
+    Network("visual attention network", "residual", partial(van, 16, 2), IMAGES, 4e-3, decay=0.05),
+    Network("t5", "transformer", partial(T5, 32, 2, 4, 0.05), TEXT, 8e-3),
+    Network("primer", "transformer", partial(Primer, 28, 2, 2), TEXT, 4e-3, decay=0.1),
+    Network("conformer of rows", "transformer", partial(Conformer, 24, 2, 3, 0.1), ROWS, 3e-3, decay=0.01),
+    Network("lstm in a pyramid", "recurrent", partial(Pyramid, 16, 3), ROWS, 6e-3),
+    Network("lstm with skips", "recurrent", partial(Skipping, 32, 2, 0.1), TEXT, 8e-3),
+    Network(
+        "autoencoder sigmoid", "autoencoder",
+        partial(initialised, partial(autoencoder, (96, 16), nn.Sigmoid), glorot), COPY, 5e-3, short=True,
+    ),
+    Network("autoencoder latent", "autoencoder", partial(latent_autoencoder, 12, 2), COPY, 3e-3, decay=0.01),
+    Network("gan styled", "gan", partial(styled_forgers, 16), FORGERY, 5e-4),
 )  # fmt: skip

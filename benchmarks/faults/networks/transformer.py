@@ -21,6 +21,7 @@ class Attention(nn.Module):
         sloped: whether scores fall with the distance, in each head less (ALiBi, Press et al. 2022).
         shared: whether all heads have the same keys and values (Shazeer 2019).
         normed: whether queries and keys have norms (Henry et al. 2020), each over all heads together.
+        learnt: what each distance into the past adds to a head's scores, [heads, places] (Raffel et al. 2020).
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Attention(nn.Module):
         sloped: bool = False,
         shared: bool = False,
         normed: bool = False,
+        learnt: nn.Parameter | None = None,
     ) -> None:
         super().__init__()
+        self.learnt = learnt
         self.rotary, self.sloped, self.normed = rotary, sloped, normed
         self.heads, self.causal, self.axis = heads, causal, -1
         self.scale = 1 / math.sqrt(width // heads)
@@ -55,6 +58,9 @@ class Attention(nn.Module):
         scores = q @ k.transpose(-1, -2) * self.scale
         if self.sloped:
             scores = scores - distances(self.heads, t)
+        if self.learnt is not None:
+            places = torch.arange(t)
+            scores = scores + self.learnt[:, (places[:, None] - places).clamp(min=0)]
         if self.causal:
             future = torch.ones(t, t, dtype=torch.bool).triu(1)
             scores = scores.masked_fill(future, -1e4)
