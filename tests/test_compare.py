@@ -288,6 +288,35 @@ def test_epochs_noted_while_training_are_known_to_the_comparison() -> None:
     assert found.against[0].aligned.at[-1] == pytest.approx(4.0)
 
 
+def test_a_note_of_an_epoch_changes_nothing_that_is_judged_or_told() -> None:
+    """At each step or never: the same reports, alerts and windows, of a run that breaks."""
+
+    def trained(note: bool) -> tuple[Monitor, list[str]]:
+        told: list[Any] = []
+        with Monitor(run=False, reporters=[told.append]) as monitor:
+            for step in range(96):
+                if note:
+                    monitor.event("epoch", str(step))
+                values = np.random.default_rng(step).normal(size=(16, 4))
+                monitor.observe("fc", values * (50 if step >= 64 else 1))
+                monitor.step(loss=1.0)
+        return monitor, [repr((r.first, r.step, r.metrics, r.alerts, r.incidents)) for r in told]
+
+    (noted, told), (silent, expected) = trained(True), trained(False)
+    assert told == expected and noted.alerts == silent.alerts != []
+    assert len(noted.history.events) == 96 and silent.history.events == []
+
+
+def test_thousands_of_epochs_take_little_room_on_the_page() -> None:
+    """One at each of 40,000 steps: some are sent, and between those they go on evenly."""
+    run = _shifted(lambda step: 0.0, every=1_000, steps=40_000)
+    plain = render_comparison(run, run, names=("a", "b"))
+    run.events += [Event(step, "epoch", str(step)) for step in range(40_000)]
+    page = render_comparison(run, run, align="epoch", names=("a", "b"))
+    assert len(page) < len(plain) + 50_000
+    assert '"done":[0.0,40.0,80.0' in page
+
+
 def test_long_runs_are_compared_at_an_even_choice_of_steps() -> None:
     """From the first window to the last."""
     a = simulated(layers=2, windows=700, distinct=5, fault=False, evaluation=False)

@@ -12,7 +12,8 @@ import numpy as np
 from shiftwatch import wording
 from shiftwatch._version import __version__
 from shiftwatch.comparison import LIMITS, Against, Comparison, compare
-from shiftwatch.comparison.alignment import epochs, pair_windows
+from shiftwatch.comparison.alignment import pair_windows
+from shiftwatch.epochs import epoch_axis
 from shiftwatch.records import INPUT, Site
 from shiftwatch.report import cards
 from shiftwatch.report.glossary import Entry
@@ -25,6 +26,7 @@ from shiftwatch.store import open_run
 
 _MOST = 240  # windows of each run, for its percentiles and its loss, and moments of a map
 _CELLS = 1_500_000  # numbers of each run, and of each comparison, on the page
+_EPOCHS = 1_000  # beginnings of epochs of each run; between them they go on evenly
 _LISTED = 8  # differences in sentences; the table has all
 _LETTERS = "abcd"  # colours of runs
 _FACTS = ("Verdict", "Steps", "Layers", "Loss", "Started", "State")
@@ -65,7 +67,7 @@ def render_comparison(
         "lead": max(range(len(first.against)), key=lambda i: len(first.against[i].departed)),
         "alignments": [key for key in ("step", "epoch", "share") if key in found],
         "runs": [_run(run, number, packed) for number, run in enumerate(opened)],
-        "axes": [{"steps": int(r.steps[-1]) + 1, "epochs": epochs(r).tolist()} for r in opened],
+        "axes": [_axis(run) for run in opened],
         "against": [
             {
                 key: _against(c.against[i], opened[i + 1], packed, f"{i}-{key}")
@@ -85,7 +87,7 @@ def _alignments(runs: Sequence[Run]) -> list[str]:
     Only such by which each run meets the first: one that goes on where it ended shares no step.
     """
     found = ["step"]
-    if all(epochs(run).size > 1 for run in runs):
+    if all(epoch_axis(run)[0].size for run in runs):
         found.append("epoch")
     lengths = [int(run.steps[-1]) + 1 for run in runs]
     if max(lengths) > 1.02 * min(lengths):
@@ -94,6 +96,14 @@ def _alignments(runs: Sequence[Run]) -> list[str]:
 
 
 # -- numbers ----------------------------------------------------------------------------------
+
+
+def _axis(run: Run) -> dict[str, Any]:
+    """How long the run is, and its epochs, so few that thousands do not fill the page."""
+    steps, done = epoch_axis(run)
+    chosen = np.linspace(0, steps.size - 1, min(steps.size, _EPOCHS)).round().astype(int)
+    known = {"steps": steps[chosen].tolist(), "done": done[chosen].round(6).tolist()}
+    return {"steps": int(run.steps[-1]) + 1, "epochs": known}
 
 
 def _run(run: Run, number: int, packed: dict[str, Packed]) -> dict[str, Any]:

@@ -11,13 +11,17 @@ await start(async () => {
   theme();
 
   // ---- the common axis ----
+  /** On the line through known points, which goes on beyond them. @param {number[]} xs ascending @param {number[]} ys @param {number} x */
+  function between(xs, ys, x) {
+    const k = Math.max(0, Math.min(xs.length - 2, below(xs, x)));
+    return ys[k] + ((x - xs[k]) / (xs[k + 1] - xs[k])) * (ys[k + 1] - ys[k]);
+  }
   /** Where a step of a run lies on it. @param {number} run @param {number} step */
   function place(run, step) {
     const { steps, epochs } = page.axes[run];
     if (state.align === "share") return (100 * step) / steps;
     if (state.align !== "epoch") return step;
-    const k = Math.max(0, Math.min(epochs.length - 2, below(epochs, step)));
-    return k + (step - epochs[k]) / (epochs[k + 1] - epochs[k]);
+    return between(epochs.steps, epochs.done, step);
   }
   const unit = () => ({ step: "step", share: "%", epoch: "epoch" })[/** @type {"step"} */ (state.align)];
   /** @param {number} at */
@@ -27,8 +31,7 @@ await start(async () => {
     const { steps, epochs } = page.axes[run];
     if (state.align === "share") return Math.round((at * steps) / 100);
     if (state.align !== "epoch") return Math.round(at);
-    const k = Math.max(0, Math.min(epochs.length - 2, Math.floor(at)));
-    return Math.round(epochs[k] + (at - k) * (epochs[k + 1] - epochs[k]));
+    return Math.round(between(epochs.done, epochs.steps, at));
   }
   const time = new Time(0, 1);
   function stretch() {
