@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from shiftwatch import wording
 from shiftwatch._version import __version__
+from shiftwatch.epochs import EPOCH
 from shiftwatch.records import Event
 from shiftwatch.report import cards
 from shiftwatch.report.glossary import Entry
@@ -109,7 +110,7 @@ def contents(run: Run) -> Contents:
     data = payload(run, packed)
     level, sentence = wording.verdict(run)
     dark = _unseen(run)
-    others = [e for e in run.events if e.kind != "dark"]
+    others = [e for e in run.events if e.kind not in ("dark", EPOCH)]
     settings = {k: v for k, v in run.meta.items() if k not in _NOT_SETTINGS}
     entries = [Entry(m["key"], m["title"], m["words"]) for m in data["metrics"]]
     notes = [a for a in run.alerts if a.severity == "info"]

@@ -20,6 +20,10 @@ function stripOf(view) {
       const { run } = view, [from, to] = run.between(time);
       const tall = { ...box, h: box.h - ((hasLoss || hasRate) && events().length ? 12 : 0) };
       const plot = { ...tall, h: tall.h - (hasLoss && hasRate ? RATE_NAME + RATE : 0) };
+      if (time.epochs.length > 1) {
+        g.strokeStyle = ink.line; g.lineWidth = 1;
+        for (const [step] of epochsSeen(box, time)) { const px = Math.round(x(step)) + 0.5; g.beginPath(); g.moveTo(px, box.y); g.lineTo(px, box.y + box.h); g.stroke(); }
+      }
       if (hasLoss) {
         const seen = losses.slice(from, to + 1), single = stepLosses(run, time, x);
         const [lo, hi] = extent([seen, single.map(([, v]) => v)]) ?? extent([losses]) ?? [0, 1];
@@ -66,7 +70,7 @@ function stripOf(view) {
       const near = [...run.alerts.map((/** @type {any} */ a) => [a.step, a.message]), ...events().map((/** @type {any} */ e) => [e.step, `${e.kind.replaceAll("_", " ")}: ${e.detail}`])]
         .filter(([s]) => Math.abs(s - step) <= reach);
       return [
-        capital(stepsOf(run, c)),
+        titleOf(run, c),
         hasLoss ? ["Loss", fmt(losses[c])] : null,
         hasRate ? ["Learning rate", fmt(rates[c])] : null,
         ...near.slice(0, 4).map(([s, words]) => `Step ${whole(s)}: ${words}`),
@@ -90,6 +94,7 @@ function stripOf(view) {
       loss.o.title,
       ...["critical", "warning"].filter((severity) => raised.has(severity)).map((severity) => h("span", {}, dot(severityColour(severity), "down"), `${severity} alert`)),
       events().length > 0 && h("span", {}, dot(ink.third, "diamond"), "event, such as another learning rate or mode"),
+      time.epochs.length > 1 && h("span", {}, "upright lines: epochs"),
       tools,
     ].filter(Boolean));
     $("strip-panel").hidden = !hasLoss && !hasRate && !events().length && !view.run.alerts.length;
