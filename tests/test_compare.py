@@ -325,6 +325,79 @@ def test_long_runs_are_compared_at_an_even_choice_of_steps() -> None:
     assert aligned.last_b[0] == a.steps[0] and aligned.last_b[-1] == a.steps[-1]
 
 
+# -- learning rates -------------------------------------------------------------------------
+
+
+def _steady(**options: Any) -> Run:
+    return _shifted(lambda step: 0.0, **options)
+
+
+def _cosine(steps: int) -> Any:
+    return lambda step: 0.05 * (1 + np.cos(np.pi * step / steps))
+
+
+def _halving(every: int) -> Any:
+    return lambda step: 0.1 * 0.5 ** (step // every)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "align"),
+    [
+        ({"rate": _cosine(40)}, {"rate": _cosine(40), "every": 8, "limit": 4}, "step"),
+        ({"rate": _halving(7)}, {"rate": _halving(7), "begin": 20}, "step"),
+        ({"rate": _cosine(40)}, {"rate": _cosine(160), "steps": 160}, "share"),
+        ({"rate": _cosine(160), "steps": 160}, {"rate": _cosine(40)}, "share"),
+        (
+            {"rate": _halving(10), "epoch": 10},
+            {"rate": _halving(30), "epoch": 30, "steps": 120},
+            "epoch",
+        ),
+        ({"rate": _halving(7)}, {}, "step"),
+    ],
+)
+def test_one_schedule_is_alike_at_every_length_and_however_windows_were_merged(
+    a: dict[str, Any], b: dict[str, Any], align: str
+) -> None:
+    """Also in a run that was resumed, and where one run knows no rate."""
+    assert compare(_steady(**a), _steady(**b), align=align).against[0].schedules is None
+
+
+def test_learning_rates_that_differ_are_told_from_the_step_on() -> None:
+    """To the step, within windows; a warm-up is told with its end."""
+    a = _steady(steps=200, every=5, rate=lambda step: 0.1 + 0.0 * step)
+    b = _steady(steps=200, every=5, rate=lambda step: np.where(step < 103, 0.1, 0.01))
+    found = compare(a, b, names=("good", "new"))
+    assert found.verdict == (
+        "new is like good: none of 1 layer departs over steps 0–199. "
+        "The learning rates differ from step 103: 0.01, 0.1 in good."
+    )
+    warm = _steady(steps=200, every=5, rate=lambda step: np.minimum(0.1, (step + 1) / 150))
+    found = compare(a, warm, names=("good", "new"))
+    assert "differ from the start to step 14: 0.00667, 0.1 in good." in found.verdict
+    plain = found.to_plain()["against_first"][0]["learning_rates"]
+    assert plain == {"since": 0, "until": 14, "most": 0, "sizes": [0.1, 1 / 150]}
+
+
+@pytest.mark.parametrize(("step", "first"), [(60, True), (101, True), (140, False)])
+def test_learning_rates_lead_the_verdict_only_where_they_differ_first(
+    step: int, first: bool
+) -> None:
+    """Before the layer, in its window, and after it; the values tell of them in each case."""
+    a = _steady(steps=200, every=5, rate=lambda s: 0.1 + 0.0 * s)
+    b = _shifted(
+        lambda s: 9.0 * (s >= 100), steps=200, every=5, rate=lambda s: np.where(s < step, 0.1, 1.0)
+    )
+    (against,) = compare(a, b, names=("good", "new")).against
+    assert against.schedules is not None and against.schedules.since == step
+    assert against.departed[0].since == 100
+    rates = f"First, the learning rates differ from step {step}: 1, 0.1 in good. Then fc's "
+    assert (rates in against.verdict) is first
+    assert ("learning rates" in against.verdict) is first
+    page = render_comparison(a, b, names=("good", "new"))
+    item = f"<span>the learning rates differ from step {step}: 1, 0.1 in good</span>"
+    assert (page.index(item) < page.index('layer=fc"')) is first
+
+
 # -- what cannot be compared ----------------------------------------------------------------
 
 
@@ -496,17 +569,29 @@ def test_json_is_all_that_the_command_prints(
 
 
 def _shifted(
-    course: Any, *, every: int = 1, steps: int = 40, epoch: int = 0, begin: int = 0
+    course: Any,
+    *,
+    every: int = 1,
+    steps: int = 40,
+    epoch: int = 0,
+    begin: int = 0,
+    rate: Any = None,
+    limit: int = 1024,
 ) -> Run:
-    """One layer whose mean follows ``course`` of the step; NaN fills it with NaN."""
-    history = History()
+    """One layer whose mean follows ``course`` of the step; NaN fills it with NaN.
+
+    ``rate`` is the learning rate as a function of steps, ``limit`` the windows that are kept.
+    """
+    history = History(limit=limit)
     history.add_site(Site("fc"), Layer("fc", "Linear"))
     for first in range(begin, begin + steps, every):
         rng = np.random.default_rng(first // 10)
         last = first + every - 1
         values = rng.normal(size=(1, 1, 100, 8)) + course(last)
         summary, _ = measure(Block(values, np.ones((1, 1), bool)))
-        history.add_window(Window(first, last, summary, {}, np.zeros(0), 0.0))
+        inside = np.arange(first, last + 1.0)
+        rates = np.array([inside, rate(inside)]) if rate else np.zeros((2, 0))
+        history.add_window(Window(first, last, summary, {}, np.zeros(0), 0.0, rates))
     for step in range(0, steps, epoch) if epoch else ():
         history.add_event(Event(step, "epoch", str(step // epoch)))
     return history.view()

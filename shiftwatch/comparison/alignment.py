@@ -109,20 +109,31 @@ def ends(run: Run, by: str) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: as :func:`pair_windows` says.
     """
-    starts, stops = run.first.astype(float), run.steps + 1.0
+    known = axis(run, by)
+    return np.interp(run.first, *known), np.interp(run.steps + 1, *known)
+
+
+def axis(run: Run, by: str) -> tuple[np.ndarray, np.ndarray]:
+    """Some steps of a run and where they lie on the common axis, on a line between each two.
+
+    Returns:
+        float64[n] each, both ascending, from step 0 to the end of the run.
+
+    Raises:
+        ValueError: as :func:`pair_windows` says.
+    """
+    whole = float(run.steps[-1] + 1) if len(run) else 1.0
     if by == "step":
-        return starts, stops
+        return np.array([0.0, whole]), np.array([0.0, whole])
     if by == "share":
-        whole = stops[-1] if stops.size else 1.0
-        return starts / whole, stops / whole
+        return np.array([0.0, whole]), np.array([0.0, 1.0])
     if by == "epoch":
         steps, done = epoch_axis(run)
-        if not steps.size:
-            raise ValueError(
-                "Alignment by epoch needs runs that noted at least two epochs, with "
-                'monitor.event("epoch", "1") as each begins; '
-                f"{run_name(run)} noted {len(epochs(run))}. "
-                "Align by step or by share of training instead."
-            )
-        return np.interp(starts, steps, done), np.interp(stops, steps, done)
+        if steps.size:
+            return steps.astype(float), done
+        raise ValueError(
+            "Alignment by epoch needs runs that noted at least two epochs, with "
+            f'monitor.event("epoch", "1") as each begins; {run_name(run)} noted {len(epochs(run))}. '
+            "Align by step or by share of training instead."
+        )
     raise ValueError(f"align must be one of {', '.join(ALIGNMENTS)}; got {by!r}.")

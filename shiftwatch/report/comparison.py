@@ -11,7 +11,7 @@ import numpy as np
 
 from shiftwatch import wording
 from shiftwatch._version import __version__
-from shiftwatch.comparison import LIMITS, Against, Comparison, compare
+from shiftwatch.comparison import LIMITS, Against, Comparison, compare, words
 from shiftwatch.comparison.alignment import pair_windows
 from shiftwatch.epochs import epoch_axis
 from shiftwatch.records import INPUT, Site
@@ -200,7 +200,8 @@ def _slots(found: Comparison, runs: Sequence[Run]) -> dict[str, str]:
         "more": "".join(_more(against, several) for against in found.against),
         "runs": _runs(found, runs),
         "found": "".join(
-            _found(against, number, several) for number, against in enumerate(found.against, 1)
+            _found(against, number, several, found.names[0])
+            for number, against in enumerate(found.against, 1)
         ),
         "alerts": section(
             "alerts",
@@ -240,7 +241,7 @@ def _level(found: Comparison) -> str:
     return "differs" if found.fails("difference") else "healthy"
 
 
-def _found(against: Against, number: int, several: bool) -> str:
+def _found(against: Against, number: int, several: bool, first: str) -> str:
     """The largest differences in sentences, one list for each run."""
     gone = [d for d in against.differences if d.since is not None]
     column = {pair.b: i for i, pair in enumerate(against.pairs)}
@@ -250,16 +251,20 @@ def _found(against: Against, number: int, several: bool) -> str:
         items.append(
             f"<li>{cards.layer_link(wording.place(d.layer), d.layer, run=number)}<span>{cards.text(d.sentence)}</span>{line}</li>"
         )
+    if against.schedules is not None:
+        line = f'<li><a href="#strip-section">Learning rate</a><span>{cards.text(words.rates(against.schedules, first))}</span></li>'
+        items.insert(0 if against.rates_first else len(items), line)
     heading = f"<h3>{cards.text(against.name)}</h3>" if several else ""
-    if not gone:
-        return f'{heading}<p class="none">No layer departs.</p>'
-    more = len(gone) - len(items)
+    none = "" if gone else '<p class="none">No layer departs.</p>'
+    if not items:
+        return heading + none
+    more = len(gone) - _LISTED
     rest = (
         f'<p class="quiet">{wording.count(more, "more layer")} in the table below.</p>'
-        if more
+        if more > 0
         else ""
     )
-    return f'{heading}<ol class="found">{"".join(items)}</ol>{rest}'
+    return f'{heading}{none}<ol class="found">{"".join(items)}</ol>{rest}'
 
 
 def _line(relative: np.ndarray) -> str:

@@ -103,18 +103,6 @@ function stripOf(view) {
   return show;
 }
 
-/**
- * From zero; logarithmic where rates span more than a factor of 30, be it without the ends: a warm-up from
- * nothing or the foot of a cosine would bend all between.
- * @param {any} plot @param {Float64Array} rates
- */
-function rateScale(plot, rates) {
-  const known = rates.filter(Number.isFinite).sort(), most = known[known.length - 1];
-  const [low, high] = [0.15, 0.85].map((share) => known[Math.round(share * (known.length - 1))]);
-  if (low > 0 && high / low > 30) return vertical("log", (known.find((v) => v > 0) ?? low) / 1.5, most * 1.5, plot.y, plot.h);
-  return vertical("linear", 0, 1.1 * most || 1, plot.y, plot.h);
-}
-
 /** Losses of single steps around incidents, where there is room for them. @param {RunData} run @param {Time} time @param {(s: number) => number} x @returns {[number, number][]} */
 function stepLosses(run, time, x) {
   if (x(time.lo + 1) - x(time.lo) < 1.5) return [];
