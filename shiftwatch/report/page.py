@@ -86,11 +86,13 @@ def render(run: Run, *, live: str = "") -> str:
     return assemble("report", page.slots, data=page.data, packed={"": page.packed}, live=live)
 
 
-def update(run: Run) -> str:
+def update(run: Run, slots: Mapping[str, str] | None = None) -> str:
     """What a page made by :func:`render` with ``live`` needs to show the run as it is now.
 
     Args:
         run: the same run, read again.
+        slots: escaped markup of places that the server added to the page: what goes into the
+            elements whose ``data-slot`` bears the name.
 
     Returns:
         JSON, ASCII only, for the script of the page and nobody else: it may change with any
@@ -100,7 +102,7 @@ def update(run: Run) -> str:
     """
     page = contents(run)
     blobs = {kind: getattr(page.packed, kind).text() for kind in BLOBS}
-    head, tail = as_json({"slots": page.slots, "blobs": blobs})[:-1], page.data
+    head, tail = as_json({"slots": {**page.slots, **(slots or {})}, "blobs": blobs})[:-1], page.data
     return f'{head},"data":{tail}}}'
 
 
