@@ -493,6 +493,51 @@ def test_junit_is_what_ci_servers_read() -> None:
     assert sum(case.is_passed for case in suite) == 8
 
 
+#: What the schema of Jenkins (junit-10.xsd of its xUnit plugin, to which pytest's results are held too)
+#: lets stand in each element: attributes that it needs, others, and elements. Of what we write all is listed.
+_SCHEMA = {
+    "testsuites": ("", "name tests failures errors time", "testsuite"),
+    "testsuite": ("name tests failures errors", "skipped time", "testcase"),
+    "testcase": ("name", "classname time", "failure skipped system-out"),
+    "failure": ("", "message type", ""),
+    "skipped": ("", "message type", ""),
+    "system-out": ("", "", ""),
+}
+
+
+def _breaches(root: ElementTree.Element) -> list[str]:
+    """Where a document is not as the schema has it."""
+    found = [] if root.tag == "testsuites" else [root.tag]
+    for element in root.iter():
+        needed, others, inside = (set(words.split()) for words in _SCHEMA[element.tag])
+        has = set(element.keys())
+        wrong = {child.tag for child in element} - inside | needed - has | has - needed - others
+        if not re.fullmatch(r"\d{0,3}(\.\d*)?", element.get("time", "0")):
+            wrong.add("time")
+        found += [f"{element.tag}: {word}" for word in sorted(wrong)]
+    return found
+
+
+@pytest.mark.parametrize("grade", ["", "difference"])
+@pytest.mark.parametrize("names", [("good", "same", "bad"), ("<a>", "b\x00&", "weiß 層 \ud800")])
+def test_junit_keeps_to_the_schema_and_a_reader_loses_nothing_of_it(
+    grade: str, names: tuple[str, ...]
+) -> None:
+    """Suites that pass, fail and skip; read and written again by junitparser it is the same document."""
+    junitparser = pytest.importorskip("junitparser")
+    other = simulated(layers=13, windows=30, fault=False)
+    text = junit(compare(_good(), other, _bad(), names=names), grade)
+    root = ElementTree.fromstring(text)
+    kinds = {element.tag for element in root.iter()}
+    assert kinds >= {"skipped", "failure" if grade else "system-out"}
+    assert _breaches(root) == []
+    again = junitparser.JUnitXml.fromstring(text.encode()).tostring()
+    assert ElementTree.canonicalize(again.decode()) == ElementTree.canonicalize(text)
+    root[0][0].set("severity", "critical")
+    del root[1].attrib["errors"]
+    assert _breaches(root) == ["testcase: severity", "testsuite: errors"]
+
+
 def test_no_name_breaks_the_xml() -> None:
     """Markup is escaped, and what XML cannot hold is spelled out."""
     names = [*HOSTILE, "bell\x07\x1b[31m", "\ud800lone", "\ufffe"]
