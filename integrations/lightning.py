@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from shiftwatch.epochs import EPOCH
 from shiftwatch.optional import need
 from shiftwatch.records import SEVERITIES, Alert, Incident, Report
 from shiftwatch.reporters.rollups import rollups, standing
@@ -58,8 +59,9 @@ class ShiftWatch(Callback):
     Rollups go to every logger of the trainer as ``shiftwatch/…``; W&B also gets alerts,
     tables and the report. Alerts are logged, and so are heard on stderr where the program
     set up no logging. Validation inside ``fit`` is kept apart from training; the sanity
-    check is not recorded. A step is an optimizer step, however many batches it took. Of
-    several processes all watch, and the first one merges what they see, writes and reports.
+    check is not recorded. A step is an optimizer step, however many batches it took. Where
+    epochs begin is noted, so that runs can be compared by epoch. Of several processes all
+    watch, and the first one merges what they see, writes and reports.
 
     Args:
         run: folder to record into. By default one in the trainer's log folder; ``False``
@@ -92,6 +94,8 @@ class ShiftWatch(Callback):
         >>> ShiftWatch(every=2, stop_on="critical").alerts
         []
     """
+
+    _epoch: int  # the last that was noted
 
     def __init__(
         self,
@@ -156,6 +160,18 @@ class ShiftWatch(Callback):
         if self._monitor is not None and self._state is not None:
             self._resume(self._monitor, self._state)
         self._state = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note where an epoch begins, under Lightning's own number.
+
+        Its own hook is left out after some resumptions (in 2.6 where the checkpoint was saved with
+        the last batch of an epoch), and in others called again.
+        """
+        if self._monitor is not None and batch_idx == 0 and trainer.current_epoch != self._epoch:
+            self._epoch = trainer.current_epoch
+            self._monitor.event(EPOCH, str(self._epoch))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -233,6 +249,7 @@ class ShiftWatch(Callback):
     def _forget(self) -> None:
         self._closed = self._monitor is None
         self._global_step = self._steps = 0
+        self._epoch = -1
         self._loss = None
         self._judged = 0  # alerts that stop_on has seen
         self._stopping = False

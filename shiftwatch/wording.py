@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shiftwatch.epochs import epochs
 from shiftwatch.records import INPUT, Incident
 
 if TYPE_CHECKING:
@@ -227,11 +228,13 @@ def facts(run: Run) -> list[tuple[str, str]]:
     attempt = run.attempt
     if attempts > 1 and attempt in run.attempts:
         attempt += f" ({run.attempts.index(attempt) + 1} of {attempts})"
+    known = len(epochs(run))
     state = ""
     if not run.meta.get("finished", "started" not in run.meta):
         state = "ended by an error" if "steps" in run.meta else "not finished"  # said at the end
     pairs = [
         ("Steps", f"{int(run.first[0]):,}–{last:,}" if last is not None else ""),
+        ("Epochs", f"{known:,}" if known else ""),
         ("Layers", f"{layers_of(run):,}"),
         ("Windows", f"{run.steps.size:,}"),
         ("Cost", f"{percent(overhead)} of step time" if math.isfinite(overhead) else ""),

@@ -321,12 +321,25 @@ def run_that_is_a_file(tmp_path: Path) -> list[str]:
     return ["alerts", str(tmp_path / "file")]
 
 
+def run_that_has_only_begun(tmp_path: Path) -> list[str]:
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "lock").touch()
+    return ["show", str(tmp_path / "begun")]
+
+
+def folder_of_runs(tmp_path: Path) -> list[str]:
+    record(tmp_path / "runs" / "sweep" / "first", broken=False, steps=8)
+    return ["alerts", str(tmp_path / "runs")]
+
+
 BAD: list[tuple[Callable[[Path], list[str]], str]] = [
     (lambda path: ["show", str(path / "nowhere")], "does not exist. Give the folder"),
     (lambda path: ["show", str(path)], "is no shiftwatch run"),
     (lambda path: ["compare", str(path), str(path)], "is no shiftwatch run"),
     (lambda path: ["report", "no\x1b[2Jwhere"], r"no\x1b[2Jwhere does not exist"),
     (run_that_is_a_file, "is no shiftwatch run"),
+    (run_that_has_only_begun, "is no shiftwatch run"),
+    (folder_of_runs, "is a folder of runs, such as sweep/first. Give one of them"),
     (newer, "pip install -U shiftwatch"),
     (export_as_a_word, "must end in .parquet, .csv or .json; got 'table.doc'"),
     (report_into_nothing, "Create it first or give another place"),

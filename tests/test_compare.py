@@ -288,12 +288,114 @@ def test_epochs_noted_while_training_are_known_to_the_comparison() -> None:
     assert found.against[0].aligned.at[-1] == pytest.approx(4.0)
 
 
+def test_a_note_of_an_epoch_changes_nothing_that_is_judged_or_told() -> None:
+    """At each step or never: the same reports, alerts and windows, of a run that breaks."""
+
+    def trained(note: bool) -> tuple[Monitor, list[str]]:
+        told: list[Any] = []
+        with Monitor(run=False, reporters=[told.append]) as monitor:
+            for step in range(96):
+                if note:
+                    monitor.event("epoch", str(step))
+                values = np.random.default_rng(step).normal(size=(16, 4))
+                monitor.observe("fc", values * (50 if step >= 64 else 1))
+                monitor.step(loss=1.0)
+        return monitor, [repr((r.first, r.step, r.metrics, r.alerts, r.incidents)) for r in told]
+
+    (noted, told), (silent, expected) = trained(True), trained(False)
+    assert told == expected and noted.alerts == silent.alerts != []
+    assert len(noted.history.events) == 96 and silent.history.events == []
+
+
+def test_thousands_of_epochs_take_little_room_on_the_page() -> None:
+    """One at each of 40,000 steps: some are sent, and between those they go on evenly."""
+    run = _shifted(lambda step: 0.0, every=1_000, steps=40_000)
+    plain = render_comparison(run, run, names=("a", "b"))
+    run.events += [Event(step, "epoch", str(step)) for step in range(40_000)]
+    page = render_comparison(run, run, align="epoch", names=("a", "b"))
+    assert len(page) < len(plain) + 50_000
+    assert '"done":[0.0,40.0,80.0' in page
+
+
 def test_long_runs_are_compared_at_an_even_choice_of_steps() -> None:
     """From the first window to the last."""
     a = simulated(layers=2, windows=700, distinct=5, fault=False, evaluation=False)
     aligned = compare(a, a).against[0].aligned
     assert aligned.size == 300
     assert aligned.last_b[0] == a.steps[0] and aligned.last_b[-1] == a.steps[-1]
+
+
+# -- learning rates -------------------------------------------------------------------------
+
+
+def _steady(**options: Any) -> Run:
+    return _shifted(lambda step: 0.0, **options)
+
+
+def _cosine(steps: int) -> Any:
+    return lambda step: 0.05 * (1 + np.cos(np.pi * step / steps))
+
+
+def _halving(every: int) -> Any:
+    return lambda step: 0.1 * 0.5 ** (step // every)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "align"),
+    [
+        ({"rate": _cosine(40)}, {"rate": _cosine(40), "every": 8, "limit": 4}, "step"),
+        ({"rate": _halving(7)}, {"rate": _halving(7), "begin": 20}, "step"),
+        ({"rate": _cosine(40)}, {"rate": _cosine(160), "steps": 160}, "share"),
+        ({"rate": _cosine(160), "steps": 160}, {"rate": _cosine(40)}, "share"),
+        (
+            {"rate": _halving(10), "epoch": 10},
+            {"rate": _halving(30), "epoch": 30, "steps": 120},
+            "epoch",
+        ),
+        ({"rate": _halving(7)}, {}, "step"),
+    ],
+)
+def test_one_schedule_is_alike_at_every_length_and_however_windows_were_merged(
+    a: dict[str, Any], b: dict[str, Any], align: str
+) -> None:
+    """Also in a run that was resumed, and where one run knows no rate."""
+    assert compare(_steady(**a), _steady(**b), align=align).against[0].schedules is None
+
+
+def test_learning_rates_that_differ_are_told_from_the_step_on() -> None:
+    """To the step, within windows; a warm-up is told with its end."""
+    a = _steady(steps=200, every=5, rate=lambda step: 0.1 + 0.0 * step)
+    b = _steady(steps=200, every=5, rate=lambda step: np.where(step < 103, 0.1, 0.01))
+    found = compare(a, b, names=("good", "new"))
+    assert found.verdict == (
+        "new is like good: none of 1 layer departs over steps 0–199. "
+        "The learning rates differ from step 103: 0.01, 0.1 in good."
+    )
+    warm = _steady(steps=200, every=5, rate=lambda step: np.minimum(0.1, (step + 1) / 150))
+    found = compare(a, warm, names=("good", "new"))
+    assert "differ from the start to step 14: 0.00667, 0.1 in good." in found.verdict
+    plain = found.to_plain()["against_first"][0]["learning_rates"]
+    assert plain == {"since": 0, "until": 14, "most": 0, "sizes": [0.1, 1 / 150]}
+
+
+@pytest.mark.parametrize(("step", "first"), [(60, True), (101, True), (140, False)])
+def test_learning_rates_lead_the_verdict_only_where_they_differ_first(
+    step: int, first: bool
+) -> None:
+    """Before the layer, in its window, and after it; the values tell of them in each case."""
+    a = _steady(steps=200, every=5, rate=lambda s: 0.1 + 0.0 * s)
+    b = _shifted(
+        lambda s: 9.0 * (s >= 100), steps=200, every=5, rate=lambda s: np.where(s < step, 0.1, 1.0)
+    )
+    (against,) = compare(a, b, names=("good", "new")).against
+    assert against.schedules is not None and against.schedules.since == step
+    assert against.departed[0].since == 100
+    rates = f"First, the learning rates differ from step {step}: 1, 0.1 in good. Then fc's "
+    assert (rates in against.verdict) is first
+    assert ("learning rates" in against.verdict) is first
+    page = render_comparison(a, b, names=("good", "new"))
+    item = f"<span>the learning rates differ from step {step}: 1, 0.1 in good</span>"
+    assert (page.index(item) < page.index('layer=fc"')) is first
 
 
 # -- what cannot be compared ----------------------------------------------------------------
@@ -391,6 +493,51 @@ def test_junit_is_what_ci_servers_read() -> None:
     assert sum(case.is_passed for case in suite) == 8
 
 
+#: What the schema of Jenkins (junit-10.xsd of its xUnit plugin, to which pytest's results are held too)
+#: lets stand in each element: attributes that it needs, others, and elements. Of what we write all is listed.
+_SCHEMA = {
+    "testsuites": ("", "name tests failures errors time", "testsuite"),
+    "testsuite": ("name tests failures errors", "skipped time", "testcase"),
+    "testcase": ("name", "classname time", "failure skipped system-out"),
+    "failure": ("", "message type", ""),
+    "skipped": ("", "message type", ""),
+    "system-out": ("", "", ""),
+}
+
+
+def _breaches(root: ElementTree.Element) -> list[str]:
+    """Where a document is not as the schema has it."""
+    found = [] if root.tag == "testsuites" else [root.tag]
+    for element in root.iter():
+        needed, others, inside = (set(words.split()) for words in _SCHEMA[element.tag])
+        has = set(element.keys())
+        wrong = {child.tag for child in element} - inside | needed - has | has - needed - others
+        if not re.fullmatch(r"\d{0,3}(\.\d*)?", element.get("time", "0")):
+            wrong.add("time")
+        found += [f"{element.tag}: {word}" for word in sorted(wrong)]
+    return found
+
+
+@pytest.mark.parametrize("grade", ["", "difference"])
+@pytest.mark.parametrize("names", [("good", "same", "bad"), ("<a>", "b\x00&", "weiß 層 \ud800")])
+def test_junit_keeps_to_the_schema_and_a_reader_loses_nothing_of_it(
+    grade: str, names: tuple[str, ...]
+) -> None:
+    """Suites that pass, fail and skip; read and written again by junitparser it is the same document."""
+    junitparser = pytest.importorskip("junitparser")
+    other = simulated(layers=13, windows=30, fault=False)
+    text = junit(compare(_good(), other, _bad(), names=names), grade)
+    root = ElementTree.fromstring(text)
+    kinds = {element.tag for element in root.iter()}
+    assert kinds >= {"skipped", "failure" if grade else "system-out"}
+    assert _breaches(root) == []
+    again = junitparser.JUnitXml.fromstring(text.encode()).tostring()
+    assert ElementTree.canonicalize(again.decode()) == ElementTree.canonicalize(text)
+    root[0][0].set("severity", "critical")
+    del root[1].attrib["errors"]
+    assert _breaches(root) == ["testcase: severity", "testsuite: errors"]
+
+
 def test_no_name_breaks_the_xml() -> None:
     """Markup is escaped, and what XML cannot hold is spelled out."""
     names = [*HOSTILE, "bell\x07\x1b[31m", "\ud800lone", "\ufffe"]
@@ -467,17 +614,29 @@ def test_json_is_all_that_the_command_prints(
 
 
 def _shifted(
-    course: Any, *, every: int = 1, steps: int = 40, epoch: int = 0, begin: int = 0
+    course: Any,
+    *,
+    every: int = 1,
+    steps: int = 40,
+    epoch: int = 0,
+    begin: int = 0,
+    rate: Any = None,
+    limit: int = 1024,
 ) -> Run:
-    """One layer whose mean follows ``course`` of the step; NaN fills it with NaN."""
-    history = History()
+    """One layer whose mean follows ``course`` of the step; NaN fills it with NaN.
+
+    ``rate`` is the learning rate as a function of steps, ``limit`` the windows that are kept.
+    """
+    history = History(limit=limit)
     history.add_site(Site("fc"), Layer("fc", "Linear"))
     for first in range(begin, begin + steps, every):
         rng = np.random.default_rng(first // 10)
         last = first + every - 1
         values = rng.normal(size=(1, 1, 100, 8)) + course(last)
         summary, _ = measure(Block(values, np.ones((1, 1), bool)))
-        history.add_window(Window(first, last, summary, {}, np.zeros(0), 0.0))
+        inside = np.arange(first, last + 1.0)
+        rates = np.array([inside, rate(inside)]) if rate else np.zeros((2, 0))
+        history.add_window(Window(first, last, summary, {}, np.zeros(0), 0.0, rates))
     for step in range(0, steps, epoch) if epoch else ():
         history.add_event(Event(step, "epoch", str(step // epoch)))
     return history.view()

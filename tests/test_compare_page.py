@@ -6,6 +6,7 @@ import functools
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 
 from shiftwatch import report
@@ -174,6 +175,32 @@ def test_runs_that_know_their_epochs_can_be_read_by_them(opened: Any) -> None:
     assert page.text_content("#align [aria-pressed=true]") == "By epoch"
     page.click("text=By step")
     assert page.locator("#align button").count() == 2
+
+
+def test_learning_rates_are_drawn_under_the_losses_on_the_same_axis(opened: Any) -> None:
+    """By step the new run's ends early; by share it falls when the good one's does."""
+    good = simulated(fault=False, rate=lambda steps: np.where(steps < 500, 0.1, 0.02))
+    new = simulated(fault=False, windows=100, rate=lambda steps: np.where(steps < 250, 0.1, 0.02))
+    page = opened(report.render_comparison(good, new, names=NAMES), name="compare-rates")
+    assert page.text_content("#strip-heading") == "Loss and learning rate"
+    assert page.text_content(".found li") == (
+        "Learning ratethe learning rates differ from step 250: 0.02, 0.1 in good"
+    )
+    canvas = page.locator("#rates canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    at = {"x": 92 + 0.45 * (box["width"] - 100), "y": 30}
+    canvas.hover(position=at)
+    assert "good0.1new0.02" in page.text_content("#tip")
+    page.click("text=By share of training")
+    canvas.hover(position=at)
+    assert "good0.1new0.1" in page.text_content("#tip")
+    rows = taken_away(page, "#rate-title")
+    assert rows[0] == ["Run", "First step", "Last step", "Learning rate"]
+    assert ["new", "300", "304", "0.02"] in rows
+    without = opened(_page())
+    assert not without.is_visible("#rates")
+    assert without.text_content("#strip-heading") == "Loss"
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,9 @@ def test_wrong_usage_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "is no folder" in capsys.readouterr().err
     record(tmp_path / "runs" / "first", broken=False, steps=10)
     assert main(["show", str(tmp_path / "runs"), "--follow"]) == 2
-    assert "a folder of runs, such as first" in capsys.readouterr().err
+    followed = capsys.readouterr().err
+    assert "a folder of runs, such as first" in followed
+    assert main(["show", str(tmp_path / "runs")]) == 2
+    assert capsys.readouterr().err == followed
     assert main(["show", str(tmp_path), "--follow", "--attempt", "1"]) == 2
     assert "leave --attempt out" in capsys.readouterr().err

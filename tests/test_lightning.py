@@ -18,6 +18,8 @@ pl = pytest.importorskip("pytorch_lightning")
 torch = pytest.importorskip("torch")
 
 import shiftwatch  # noqa: E402
+from shiftwatch.comparison.alignment import pair_windows  # noqa: E402
+from shiftwatch.epochs import epochs  # noqa: E402
 from shiftwatch.integrations.lightning import ShiftWatch  # noqa: E402
 from shiftwatch.reporters import JsonlReporter  # noqa: E402
 
@@ -121,6 +123,19 @@ def test_the_last_step_of_an_epoch_counts_though_its_batches_are_fewer(tmp_path)
     fit = trainer(tmp_path, callback, accumulate_grad_batches=4, max_epochs=2)
     fit.fit(net(), data(10))
     assert callback.monitor.steps == fit.global_step == 6
+
+
+def test_epochs_are_noted_by_optimizer_step_and_align_runs_of_other_batches(tmp_path):
+    """Epochs of 8 steps, and of 3, whose last one has fewer batches."""
+    runs = []
+    for batches, accumulated in ((8, 1), (10, 4)):
+        callback = ShiftWatch(run=False)
+        fit = trainer(tmp_path, callback, max_epochs=6, accumulate_grad_batches=accumulated)
+        fit.fit(net(), data(batches))
+        runs.append(callback.monitor.history)
+        assert epochs(runs[-1]) == {fit.global_step // 6 * e: e for e in range(6)}
+    assert pair_windows(*runs, "epoch").at[-1] == pytest.approx(6.0)
+    assert shiftwatch.compare(*runs, align="epoch").against[0].aligned.first_a[-1] > 40 - 8
 
 
 class Manual(Net):
@@ -281,6 +296,33 @@ def test_resuming_elsewhere_goes_on_in_a_run_of_its_own(tmp_path):
     run = shiftwatch.open(tmp_path / "second")
     assert callback.monitor.steps == 48 and run.steps[-1] == 47 and run.first[0] == 24
     assert shiftwatch.open(tmp_path / "first").steps[-1] == 23
+
+
+@pytest.mark.parametrize("at", [24, 30])
+def test_epochs_are_those_of_the_training_also_where_it_was_resumed(tmp_path, at):
+    """At the end of the first, and in the middle of the second, which is not begun twice."""
+    keeper = pl.callbacks.ModelCheckpoint(tmp_path, "a", every_n_train_steps=at)
+    callback = ShiftWatch(run=tmp_path / "run")
+    options = {"enable_checkpointing": True, "max_epochs": 2, "max_steps": 40}
+    trainer(tmp_path, callback, keeper, **options).fit(net(), data(24))
+    callback = ShiftWatch(run=tmp_path / "run")
+    trainer(tmp_path, callback, max_epochs=3).fit(net(), data(24), ckpt_path=tmp_path / "a.ckpt")
+    assert callback.monitor.steps == 72
+    run = shiftwatch.open(tmp_path / "run")
+    assert f"resumed at step {at}" in [event.detail for event in run.events]
+    assert epochs(run) == {0: 0, 24: 1, 48: 2}
+
+
+def test_a_run_resumed_elsewhere_is_held_against_the_same_epochs(tmp_path):
+    callback = ShiftWatch(run=tmp_path / "whole")
+    trainer(tmp_path, callback, max_epochs=3).fit(net(), data(24))
+    saved(tmp_path, run=tmp_path / "first")
+    callback = ShiftWatch(run=tmp_path / "second")
+    trainer(tmp_path, callback, max_epochs=3).fit(net(), data(24), ckpt_path=tmp_path / "a.ckpt")
+    whole, second = (shiftwatch.open(tmp_path / name) for name in ("whole", "second"))
+    aligned = pair_windows(whole, second, "epoch")
+    assert aligned.first_a[:5].tolist() == aligned.first_b[:5].tolist() == [24, 32, 40, 48, 56]
+    assert aligned.at[-1] == pytest.approx(3.0)
 
 
 def test_a_checkpoint_saved_without_shiftwatch_can_be_resumed_with_it(tmp_path):

@@ -189,6 +189,28 @@ def test_an_earlier_attempt_is_a_click_away(tabs: Tabs, tmp_path: Path) -> None:
         assert answer.status == 404
 
 
+def test_an_attempt_that_begins_is_linked_on_the_pages_that_are_open(
+    tabs: Tabs, tmp_path: Path
+) -> None:
+    """On that of the run, which goes on to show it, and on that of an earlier attempt."""
+    record(tmp_path / "run", broken=True)
+    with served(tmp_path) as server:
+        latest = tabs.open(f"{server.url}run/run/")
+        assert latest.text_content(".attempts") == ""
+        record(tmp_path / "run", broken=False)
+        until(lambda: latest.text_content(".attempts") == "Attempts: 1 latest")
+        assert "Healthy" in latest.text_content("h1")
+        first = tabs.open(f"{server.url}run/run/attempt-001/")
+        record(tmp_path / "run", broken=False)
+        for page in (first, latest):
+            until(lambda page=page: page.text_content(".attempts") == "Attempts: 1 2 latest")
+        assert first.text_content(".attempts [aria-current]") == "1"
+        assert "It began in fc2" in first.text_content("h1")
+        first.click(".attempts >> text=2")
+        first.wait_for_url("**/attempt-002/")
+        assert "Healthy" in first.text_content("h1")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_axe_finds_nothing_against_the_list(

@@ -358,6 +358,32 @@ def test_the_payload_holds_the_rate_at_the_end_of_each_column_and_none_where_non
     assert payload(simulated(windows=5), Packed())["rates"] == []
 
 
+@pytest.mark.parametrize(
+    ("number", "every", "sent"), [(3, 1, 3), (1_000, 1, 1_000), (7_500, 10, 750)]
+)
+def test_the_payload_holds_epochs_apart_from_events_and_of_many_those_of_round_numbers(
+    number: int, every: int, sent: int
+) -> None:
+    """They do not crowd out what else was noted."""
+    run = simulated(windows=5)
+    told = payload(run, Packed())["events"]
+    run.events = [Event(2 * n, "epoch", str(n)) for n in range(number)] + run.events
+    found = payload(run, Packed())
+    assert found["events"] == told
+    assert found["epochs"]["every"] == every and len(found["epochs"]["begun"]) == sent
+    assert found["epochs"]["begun"][2] == [4 * every, 2 * every]
+
+
+def test_epochs_are_counted_in_the_facts_and_not_listed_as_events() -> None:
+    """A thousand rows would hide the few that explain something."""
+    run = simulated(windows=5)
+    plain = report.render(run)
+    run.events += [Event(n, "epoch", str(n)) for n in range(1_000)]
+    page = report.render(run)
+    assert page.count("<tr") == plain.count("<tr")
+    assert "<dt>Epochs</dt><dd>1,000</dd>" in page
+
+
 def _halving(steps: np.ndarray) -> np.ndarray:
     """A learning rate that is halved every 700 steps."""
     return np.asarray(0.1 * 0.5 ** (steps // 700))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from shiftwatch import report
+from shiftwatch.records import Event
 from tests.browser import exported, pictured, taken_away, until, violations
 from tests.browser import opened as opened
 from tests.simulated import HOSTILE, empty_run, simulated
@@ -142,6 +143,28 @@ def test_a_chart_is_saved_as_png_svg_and_csv(opened: Any, place: str) -> None:
     """The files are what they say: a picture of its size, well-formed SVG, rows of numbers."""
     page = opened(_page())
     taken_away(page, place)
+
+
+def test_epochs_stand_under_the_steps_and_in_the_words_at_the_pointer(opened: Any) -> None:
+    """Ten of a hundred steps; zoomed into two of them, these; from a narrow page some go."""
+    run = simulated(windows=200)
+    run.events += [Event(step, "epoch", str(step // 100)) for step in range(0, 1000, 100)]
+    page = opened(report.render(run), name="report-epochs")
+    assert _epochs(page) == [str(n) for n in range(10)]
+    page.hover("#strip canvas", position={"x": 1100, "y": 30})
+    assert page.text_content("#tip b").endswith(" · epoch 9")
+    page.evaluate("location.hash = '#layer=block0.conv&from=480&to=720'")
+    until(page, "document.querySelector('#range').textContent == 'Steps 480–719.'")
+    assert _epochs(page) == ["5", "6", "7"]
+    assert _epochs(opened(report.render(run), width=390)) == ["0", "2", "4", "6", "8"]
+
+
+def _epochs(page: Any) -> list[str]:
+    """Those that a picture of the map names: the texts beside the word, but for the word."""
+    root = ElementTree.fromstring(exported(page, "#map-panel", "Save SVG").read_text("utf-8"))
+    texts = list(root.iter("{http://www.w3.org/2000/svg}text"))
+    (word,) = [t for t in texts if t.text == "epoch"]
+    return [t.text or "" for t in texts if t.get("y") == word.get("y") and t is not word]
 
 
 def test_the_learning_rate_is_drawn_under_the_loss_and_taken_away_with_it(opened: Any) -> None:

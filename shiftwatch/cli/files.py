@@ -31,13 +31,29 @@ def read(folder: str, attempt: str | None = None) -> Run:
     Raises:
         OSError, ValueError: where it cannot be read, with the cure.
     """
+    from shiftwatch.live.finding import Finder
     from shiftwatch.store import open_run
 
     number = int(attempt) if attempt and attempt.isdecimal() else attempt
-    run = open_run(folder, attempt=number)
+    try:
+        run = open_run(folder, attempt=number)
+    except ValueError:
+        top = Path(folder)
+        below = [name for name, (path, _) in Finder(top).runs().items() if path != top]
+        if below:
+            raise ValueError(of_runs(folder, below[0])) from None
+        raise
     for note in run.notes:
         progress(f"shiftwatch: {folder}: {note}")
     return run
+
+
+def of_runs(folder: str | os.PathLike[str], name: str) -> str:
+    """What to do about a folder in which runs lie, one of them by name, where a run was wanted."""
+    return (
+        f"{folder} is a folder of runs, such as {name}. Give one of them, or show all "
+        "of them with `shiftwatch serve`."
+    )
 
 
 def target(file: str | os.PathLike[str]) -> Path:

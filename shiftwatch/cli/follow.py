@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shiftwatch import wording
+from shiftwatch.cli.files import of_runs
 from shiftwatch.cli.layers import layer_table
 from shiftwatch.cli.terminal import STYLES, cells, escape, say, sparkline
 from shiftwatch.curve import loss_curve
@@ -74,10 +75,7 @@ def _grown(path: Path) -> Iterator[tuple[Run | None, str]]:
         entry = listing.entry(top.name)
         below = listing.since(0)["names"]
         if below and (entry is None or entry.path != top):
-            raise ValueError(
-                f"{path} is a folder of runs, such as {below[0]}. Give one of them, or show all "
-                "of them with `shiftwatch serve`."
-            )
+            raise ValueError(of_runs(path, below[0]))
         state = str(entry.line["state"]) if entry is not None else "empty"
         mark = (entry.attempt, entry.mark, state) if entry is not None else ()
         if mark != seen and path.is_dir():

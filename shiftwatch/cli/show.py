@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     _section("Incidents", [(line, i.severity) for i in incidents for line in _incident(i)])
     _section(heading, rows)
     dark = [e for e in recorded.events if e.kind == "dark"]
-    others = [e for e in recorded.events if e.kind != "dark"]
+    plain = ("dark",) if args.all else ("dark", "epoch")
+    others = [e for e in recorded.events if e.kind not in plain]
     _section("Not seen", _events(dark, len(dark)))
     _section("Events", _events(others, len(others) if args.all else _EVENTS))
     return 0

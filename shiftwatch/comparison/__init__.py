@@ -1,7 +1,7 @@
 """Comparison: where one run departs from another, layer by layer, and since when.
 
 Runs are aligned (``alignment``), layers matched (``matching``), what matters is measured
-(``measures``), judged (``departure``) and said (``words``); ``compare`` does it all, ``junit``
+(``measures``, ``schedules``), judged (``departure``) and said (``words``); ``compare`` does it all, ``junit``
 writes what CI reads.
 """
 
@@ -13,3 +13,4 @@ from shiftwatch.comparison.result import GRADES as GRADES
 from shiftwatch.comparison.result import Against as Against
 from shiftwatch.comparison.result import Comparison as Comparison
 from shiftwatch.comparison.result import Difference as Difference
+from shiftwatch.comparison.schedules import Schedules as Schedules

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shiftwatch.epochs import epoch_axis, epochs
 from shiftwatch.wording import run_name
 
 if TYPE_CHECKING:
@@ -108,39 +109,31 @@ def ends(run: Run, by: str) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ValueError: as :func:`pair_windows` says.
     """
-    starts, stops = run.first.astype(float), run.steps + 1.0
-    if by == "step":
-        return starts, stops
-    if by == "share":
-        whole = stops[-1] if stops.size else 1.0
-        return starts / whole, stops / whole
-    if by == "epoch":
-        begins = epochs(run)
-        if begins.size < 2:
-            raise ValueError(
-                "Alignment by epoch needs runs that noted at least two epochs, with "
-                f'monitor.event("epoch", "1") as each begins; {run_name(run)} noted {begins.size}. '
-                "Align by step or by share of training instead."
-            )
-        return _in_epochs(starts, begins), _in_epochs(stops, begins)
-    raise ValueError(f"align must be one of {', '.join(ALIGNMENTS)}; got {by!r}.")
+    known = axis(run, by)
+    return np.interp(run.first, *known), np.interp(run.steps + 1, *known)
 
 
-def epochs(run: Run) -> np.ndarray:
-    """Steps at which the run's epochs began, as it noted them: int64[epochs].
+def axis(run: Run, by: str) -> tuple[np.ndarray, np.ndarray]:
+    """Some steps of a run and where they lie on the common axis, on a line between each two.
 
-    Example:
-        >>> from shiftwatch import Run
-        >>> from shiftwatch.records import Event
-        >>> epochs(Run(events=[Event(0, "epoch", "1"), Event(500, "epoch", "2")])).tolist()
-        [0, 500]
+    Returns:
+        float64[n] each, both ascending, from step 0 to the end of the run.
+
+    Raises:
+        ValueError: as :func:`pair_windows` says.
     """
-    return np.unique(np.array([e.step for e in run.events if e.kind == "epoch"], np.int64))
-
-
-def _in_epochs(steps: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Steps in epochs; before the first and after the last, at their neighbour's length."""
-    inside = np.interp(steps, begins, np.arange(begins.size, dtype=float))
-    before = (steps - begins[0]) / (begins[1] - begins[0])
-    after = begins.size - 1 + (steps - begins[-1]) / (begins[-1] - begins[-2])
-    return np.where(steps < begins[0], before, np.where(steps > begins[-1], after, inside))
+    whole = float(run.steps[-1] + 1) if len(run) else 1.0
+    if by == "step":
+        return np.array([0.0, whole]), np.array([0.0, whole])
+    if by == "share":
+        return np.array([0.0, whole]), np.array([0.0, 1.0])
+    if by == "epoch":
+        steps, done = epoch_axis(run)
+        if steps.size:
+            return steps.astype(float), done
+        raise ValueError(
+            "Alignment by epoch needs runs that noted at least two epochs, with "
+            f'monitor.event("epoch", "1") as each begins; {run_name(run)} noted {len(epochs(run))}. '
+            "Align by step or by share of training instead."
+        )
+    raise ValueError(f"align must be one of {', '.join(ALIGNMENTS)}; got {by!r}.")

@@ -14,6 +14,7 @@ from shiftwatch.comparison.departure import Departure, departures
 from shiftwatch.comparison.matching import Pair, match
 from shiftwatch.comparison.measures import LIMITS, Measured, measured
 from shiftwatch.comparison.result import Against, Comparison, Difference
+from shiftwatch.comparison.schedules import schedules
 from shiftwatch.records import INPUT, Alert
 from shiftwatch.run import Run
 from shiftwatch.store import open_run
@@ -145,6 +146,7 @@ def _against(a: Run, b: Run, align: str, name_a: str, name_b: str) -> Against:
         sizes=found.sizes,
         differences=_differences(matched.pairs, aligned, found, name_a),
         loss=_last_losses(a, b, aligned),
+        schedules=schedules(a, b, align),
         said=(),
     )
     return replace(against, said=_said(against, name_a, a, b))
@@ -274,15 +276,23 @@ def _raised(run: Run) -> list[Alert]:
 
 def _departures(found: Against, name_a: str) -> tuple[str, ...]:
     gone, passed = found.departed, found.passed
+    rates = words.rates(found.schedules, name_a) if found.schedules and found.rates_first else ""
     layers = [d for d in found.differences if d.layer != INPUT]
     of = count(len(layers), "layer")
     if gone:
         number = sum(d.departs for d in layers)
         where = f"in {number} of {of}" if number else "in its input alone"
-        return f"{found.name} departs from {name_a} {where}.", f"First, {gone[0].sentence}."
+        head = f"{found.name} departs from {name_a} {where}."
+        if rates:
+            return head, f"First, {rates}.", f"Then {gone[0].sentence}."
+        return head, f"First, {gone[0].sentence}."
     first, last = int(found.aligned.first_b[0]), int(found.aligned.last_b[-1])
     like = f"{found.name} is like {name_a}: none of {of} departs over steps {first:,}–{last:,}."
-    return (like, f"For a while, {passed[0].sentence}.") if passed else (like,)
+    return (
+        like,
+        *([f"{rates[:1].upper()}{rates[1:]}."] if rates else []),
+        *([f"For a while, {passed[0].sentence}."] if passed else []),
+    )
 
 
 def _losses(found: Against, name_a: str, a: Run) -> str:

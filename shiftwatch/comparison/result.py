@@ -11,6 +11,7 @@ import numpy as np
 
 from shiftwatch.comparison.alignment import Aligned
 from shiftwatch.comparison.matching import Pair
+from shiftwatch.comparison.schedules import Schedules
 from shiftwatch.records import SEVERITIES, Alert, to_plain
 
 #: What a check may fail on, the mildest last. Each includes those before it.
@@ -74,6 +75,7 @@ class Against:
             others; each the largest first.
         loss: of the last tenth of the time compared, in the first run and in this; NaN where
             no loss was given.
+        schedules: how the learning rates differ; ``None`` where they do not, or are not known.
         said: the verdict, the sentence that matters most first.
     """
 
@@ -86,6 +88,7 @@ class Against:
     sizes: Mapping[str, np.ndarray]
     differences: tuple[Difference, ...]
     loss: tuple[float, float]
+    schedules: Schedules | None
     said: tuple[str, ...]
 
     @property
@@ -100,6 +103,14 @@ class Against:
         At equal steps outputs come before gradients, weights and updates, then in execution order.
         """
         return self._ordered([d for d in self.differences if d.departs])
+
+    @property
+    def rates_first(self) -> bool:
+        """Whether the learning rates differ before any layer departs, or in the same window."""
+        if self.schedules is None or not self.departed:
+            return self.schedules is not None
+        first = self.aligned.first_b == self.departed[0].since
+        return self.schedules.since <= int(self.aligned.last_b[first].max())
 
     @property
     def passed(self) -> tuple[Difference, ...]:
@@ -207,6 +218,7 @@ def _plain(run: Against) -> dict[str, Any]:
         "verdict": run.verdict,
         "moments": run.aligned.size,
         "loss": _finite(list(run.loss)),
+        "learning_rates": None if run.schedules is None else _rates(run.schedules),
         "differences": [
             _finite({**vars(d), "sizes": list(d.sizes), "scores": dict(d.scores)})
             for d in run.differences
@@ -215,6 +227,10 @@ def _plain(run: Against) -> dict[str, Any]:
         "only_in_first": list(run.only_first),
         "only_in_this": list(run.only_this),
     }
+
+
+def _rates(found: Schedules) -> dict[str, Any]:
+    return {**vars(found), "sizes": _finite(list(found.sizes))}
 
 
 def _finite(value: Any) -> Any:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from shiftwatch import wording
+from shiftwatch.comparison.schedules import Schedules
 from shiftwatch.records import INPUT, Incident
 
 
@@ -62,6 +63,21 @@ def sentence(
         "update": f"{whose} updates, for the size of its weights, are",
     }[measure]
     return f"{what} {_factor(value)} {'larger' if value > 0 else 'smaller'} {since}"
+
+
+def rates(found: Schedules, name_a: str) -> str:
+    """How the learning rates differ, in one sentence.
+
+    Example:
+        >>> rates(Schedules(300, None, 300, (0.1, 0.01)), "good")
+        'the learning rates differ from step 300: 0.01, 0.1 in good'
+        >>> rates(Schedules(0, 900, 500, (0.1, 0.05)), "good")
+        'the learning rates differ from the start to step 900, most at step 500: 0.05, 0.1 in good'
+    """
+    when = since(found.since, found.since == 0, found.until)
+    most = "" if found.most == found.since else f", most at step {found.most:,}"
+    one, other = (wording.number(rate, 3) for rate in found.sizes)
+    return f"the learning rates differ {when}{most}: {other}, {one} in {name_a}"
 
 
 def since(step: int, from_start: bool, until: int | None) -> str:

@@ -98,9 +98,11 @@ class Listing:
         if entry is None or entry.attempt == attempt:
             return entry
         try:
-            if attempt in attempts(entry.path):
+            names = attempts(entry.path)
+            if attempt in names:
                 earlier = Entry(entry.path, attempt, os.path.join(entry.path, attempt))
-                earlier.mark, _ = _mark(earlier)
+                mark, _ = _mark(earlier)
+                earlier.mark = (*mark, len(names))  # its page names them all
                 return earlier
         except OSError:  # it is being removed
             pass

@@ -95,8 +95,9 @@ class Server(ThreadingHTTPServer):
         self.listing = Listing(Path(top).resolve())
         makers: dict[str, Callable[[Run], str]] = {
             "page": _page,
-            "attempt": partial(_page, attempt=True),
-            "update": update,
+            "attempt page": partial(_page, attempt=True),
+            "update": _news,
+            "attempt update": partial(_news, attempt=True),
         }
         self.pages = Pages(makers)
 
@@ -218,7 +219,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             known = self.headers.get("If-None-Match", "") if what else ""
-            kind = "update" if what else "attempt" if attempt else "page"
+            kind = ("attempt " if attempt else "") + (what or "page")
             body, tag = self.server.pages.get(key, entry, kind, known)
         except (OSError, ValueError) as error:
             self._plain(HTTPStatus.SERVICE_UNAVAILABLE, f"The run cannot be read now: {error}")
@@ -283,16 +284,32 @@ def _page(run: Run, attempt: bool = False) -> str:
         attempt: the page of one attempt, a folder below that of the run, which shows the latest.
     """
     head = '<header class="page">'
-    up = "../" if attempt else ""
-    ways = f'<a href="{up}../../">‹ All runs</a>'
-    if len(run.attempts) > 1:
-        places = [(str(number(n)), f"{up}{n}/") for n in run.attempts[:-1]]
-        here = str(number(run.attempt)) if attempt else "latest"
-        shown = " ".join(
-            f'<b aria-current="page">{word}</b>' if word == here else f'<a href="{href}">{word}</a>'
-            for word, href in [*places, ("latest", up)]
-        )
-        ways += f' <span class="attempts">Attempts: {shown}</span>'
+    ways = f'<a href="{_up(attempt)}../../">‹ All runs</a>'
+    ways += f' <span class="attempts" data-slot="attempts">{_attempts(run, attempt)}</span>'
     return render(run, live="update").replace(
         head, f'<nav class="brand ways">{ways}</nav>\n{head}', 1
     )
+
+
+def _news(run: Run, attempt: bool = False) -> str:
+    """What is new, of the run's attempts too: while one is looked at, the next may begin."""
+    return update(run, {"attempts": _attempts(run, attempt)})
+
+
+def _attempts(run: Run, attempt: bool) -> str:
+    """Links to all attempts; nothing where there is but one."""
+    if len(run.attempts) < 2:
+        return ""
+    up = _up(attempt)
+    places = [(str(number(n)), f"{up}{n}/") for n in run.attempts[:-1]]
+    here = str(number(run.attempt)) if attempt else "latest"
+    shown = " ".join(
+        f'<b aria-current="page">{word}</b>' if word == here else f'<a href="{href}">{word}</a>'
+        for word, href in [*places, ("latest", up)]
+    )
+    return f"Attempts: {shown}"
+
+
+def _up(attempt: bool) -> str:
+    """From a page to the folder of its run."""
+    return "../" if attempt else ""

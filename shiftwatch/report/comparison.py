@@ -11,8 +11,9 @@ import numpy as np
 
 from shiftwatch import wording
 from shiftwatch._version import __version__
-from shiftwatch.comparison import LIMITS, Against, Comparison, compare
-from shiftwatch.comparison.alignment import epochs, pair_windows
+from shiftwatch.comparison import LIMITS, Against, Comparison, compare, words
+from shiftwatch.comparison.alignment import pair_windows
+from shiftwatch.epochs import epoch_axis
 from shiftwatch.records import INPUT, Site
 from shiftwatch.report import cards
 from shiftwatch.report.glossary import Entry
@@ -25,6 +26,7 @@ from shiftwatch.store import open_run
 
 _MOST = 240  # windows of each run, for its percentiles and its loss, and moments of a map
 _CELLS = 1_500_000  # numbers of each run, and of each comparison, on the page
+_EPOCHS = 1_000  # beginnings of epochs of each run; between them they go on evenly
 _LISTED = 8  # differences in sentences; the table has all
 _LETTERS = "abcd"  # colours of runs
 _FACTS = ("Verdict", "Steps", "Layers", "Loss", "Started", "State")
@@ -65,7 +67,7 @@ def render_comparison(
         "lead": max(range(len(first.against)), key=lambda i: len(first.against[i].departed)),
         "alignments": [key for key in ("step", "epoch", "share") if key in found],
         "runs": [_run(run, number, packed) for number, run in enumerate(opened)],
-        "axes": [{"steps": int(r.steps[-1]) + 1, "epochs": epochs(r).tolist()} for r in opened],
+        "axes": [_axis(run) for run in opened],
         "against": [
             {
                 key: _against(c.against[i], opened[i + 1], packed, f"{i}-{key}")
@@ -85,7 +87,7 @@ def _alignments(runs: Sequence[Run]) -> list[str]:
     Only such by which each run meets the first: one that goes on where it ended shares no step.
     """
     found = ["step"]
-    if all(epochs(run).size > 1 for run in runs):
+    if all(epoch_axis(run)[0].size for run in runs):
         found.append("epoch")
     lengths = [int(run.steps[-1]) + 1 for run in runs]
     if max(lengths) > 1.02 * min(lengths):
@@ -94,6 +96,14 @@ def _alignments(runs: Sequence[Run]) -> list[str]:
 
 
 # -- numbers ----------------------------------------------------------------------------------
+
+
+def _axis(run: Run) -> dict[str, Any]:
+    """How long the run is, and its epochs, so few that thousands do not fill the page."""
+    steps, done = epoch_axis(run)
+    chosen = np.linspace(0, steps.size - 1, min(steps.size, _EPOCHS)).round().astype(int)
+    known = {"steps": steps[chosen].tolist(), "done": done[chosen].round(6).tolist()}
+    return {"steps": int(run.steps[-1]) + 1, "epochs": known}
 
 
 def _run(run: Run, number: int, packed: dict[str, Packed]) -> dict[str, Any]:
@@ -190,7 +200,8 @@ def _slots(found: Comparison, runs: Sequence[Run]) -> dict[str, str]:
         "more": "".join(_more(against, several) for against in found.against),
         "runs": _runs(found, runs),
         "found": "".join(
-            _found(against, number, several) for number, against in enumerate(found.against, 1)
+            _found(against, number, several, found.names[0])
+            for number, against in enumerate(found.against, 1)
         ),
         "alerts": section(
             "alerts",
@@ -230,7 +241,7 @@ def _level(found: Comparison) -> str:
     return "differs" if found.fails("difference") else "healthy"
 
 
-def _found(against: Against, number: int, several: bool) -> str:
+def _found(against: Against, number: int, several: bool, first: str) -> str:
     """The largest differences in sentences, one list for each run."""
     gone = [d for d in against.differences if d.since is not None]
     column = {pair.b: i for i, pair in enumerate(against.pairs)}
@@ -240,16 +251,20 @@ def _found(against: Against, number: int, several: bool) -> str:
         items.append(
             f"<li>{cards.layer_link(wording.place(d.layer), d.layer, run=number)}<span>{cards.text(d.sentence)}</span>{line}</li>"
         )
+    if against.schedules is not None:
+        line = f'<li><a href="#strip-section">Learning rate</a><span>{cards.text(words.rates(against.schedules, first))}</span></li>'
+        items.insert(0 if against.rates_first else len(items), line)
     heading = f"<h3>{cards.text(against.name)}</h3>" if several else ""
-    if not gone:
-        return f'{heading}<p class="none">No layer departs.</p>'
-    more = len(gone) - len(items)
+    none = "" if gone else '<p class="none">No layer departs.</p>'
+    if not items:
+        return heading + none
+    more = len(gone) - _LISTED
     rest = (
         f'<p class="quiet">{wording.count(more, "more layer")} in the table below.</p>'
-        if more
+        if more > 0
         else ""
     )
-    return f'{heading}<ol class="found">{"".join(items)}</ol>{rest}'
+    return f'{heading}{none}<ol class="found">{"".join(items)}</ol>{rest}'
 
 
 def _line(relative: np.ndarray) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from shiftwatch import wording
 from shiftwatch._version import __version__
+from shiftwatch.epochs import EPOCH
 from shiftwatch.records import Event
 from shiftwatch.report import cards
 from shiftwatch.report.glossary import Entry
@@ -85,11 +86,13 @@ def render(run: Run, *, live: str = "") -> str:
     return assemble("report", page.slots, data=page.data, packed={"": page.packed}, live=live)
 
 
-def update(run: Run) -> str:
+def update(run: Run, slots: Mapping[str, str] | None = None) -> str:
     """What a page made by :func:`render` with ``live`` needs to show the run as it is now.
 
     Args:
         run: the same run, read again.
+        slots: escaped markup of places that the server added to the page: what goes into the
+            elements whose ``data-slot`` bears the name.
 
     Returns:
         JSON, ASCII only, for the script of the page and nobody else: it may change with any
@@ -99,7 +102,7 @@ def update(run: Run) -> str:
     """
     page = contents(run)
     blobs = {kind: getattr(page.packed, kind).text() for kind in BLOBS}
-    head, tail = as_json({"slots": page.slots, "blobs": blobs})[:-1], page.data
+    head, tail = as_json({"slots": {**page.slots, **(slots or {})}, "blobs": blobs})[:-1], page.data
     return f'{head},"data":{tail}}}'
 
 
@@ -109,7 +112,7 @@ def contents(run: Run) -> Contents:
     data = payload(run, packed)
     level, sentence = wording.verdict(run)
     dark = _unseen(run)
-    others = [e for e in run.events if e.kind != "dark"]
+    others = [e for e in run.events if e.kind not in ("dark", EPOCH)]
     settings = {k: v for k, v in run.meta.items() if k not in _NOT_SETTINGS}
     entries = [Entry(m["key"], m["title"], m["words"]) for m in data["metrics"]]
     notes = [a for a in run.alerts if a.severity == "info"]

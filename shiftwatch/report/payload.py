@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shiftwatch.epochs import EPOCH, epochs
 from shiftwatch.records import to_plain
 from shiftwatch.report import glossary
 from shiftwatch.report.packing import Blobs, scaled_8, scaled_16, shuffled, typical
@@ -34,6 +36,7 @@ _TRACK_CELLS = 10  # 7 tracks of two bytes, packed
 _HISTOGRAM_SHADES = 48
 _HISTOGRAM_CELLS = 12_000  # histograms on a page
 _MOST_RECORDS = 5_000  # alerts and events on one page
+_MOST_EPOCHS = 1_000
 _NEAR, _MOST_NEAR, _MOST_NEAR_WINDOWS = 100, 20, 2_000  # steps, incidents, windows in full detail
 
 
@@ -109,7 +112,8 @@ def payload(run: Run, packed: Packed) -> dict[str, Any]:
         "table": {k: table[k] for k in keys},
         "alerts": [to_plain(a) for a in run.alerts[:_MOST_RECORDS]],
         "incidents": [to_plain(i) for i in run.incidents[:_MOST_RECORDS]],
-        "events": [to_plain(e) for e in run.events[:_MOST_RECORDS]],
+        "events": [to_plain(e) for e in run.events if e.kind != EPOCH][:_MOST_RECORDS],
+        "epochs": _epochs(run),
     }
 
 
@@ -173,6 +177,14 @@ def _rows(run: Run, keys: list[str]) -> int:
         for row, key in zip(known, keys, strict=True):
             row |= (~np.isnan(chunk.metric(key, sites))).any(0)
     return int(known.sum())
+
+
+def _epochs(run: Run) -> dict[str, Any]:
+    """Steps at which epochs began, and their numbers; of very many those of round numbers."""
+    begun = [[step, number] for step, number in epochs(run).items()]
+    strides = (digit * 10**power for power in count() for digit in (1, 2, 5))
+    every = next(n for n in strides if len(begun) <= n * _MOST_EPOCHS)
+    return {"every": every, "begun": [e for e in begun if e[1] % every == 0]}
 
 
 def _near(run: Run) -> dict[str, list[Any]]:

@@ -11,13 +11,17 @@ await start(async () => {
   theme();
 
   // ---- the common axis ----
+  /** On the line through known points, which goes on beyond them. @param {number[]} xs ascending @param {number[]} ys @param {number} x */
+  function between(xs, ys, x) {
+    const k = Math.max(0, Math.min(xs.length - 2, below(xs, x)));
+    return ys[k] + ((x - xs[k]) / (xs[k + 1] - xs[k])) * (ys[k + 1] - ys[k]);
+  }
   /** Where a step of a run lies on it. @param {number} run @param {number} step */
   function place(run, step) {
     const { steps, epochs } = page.axes[run];
     if (state.align === "share") return (100 * step) / steps;
     if (state.align !== "epoch") return step;
-    const k = Math.max(0, Math.min(epochs.length - 2, below(epochs, step)));
-    return k + (step - epochs[k]) / (epochs[k + 1] - epochs[k]);
+    return between(epochs.steps, epochs.done, step);
   }
   const unit = () => ({ step: "step", share: "%", epoch: "epoch" })[/** @type {"step"} */ (state.align)];
   /** @param {number} at */
@@ -27,8 +31,7 @@ await start(async () => {
     const { steps, epochs } = page.axes[run];
     if (state.align === "share") return Math.round((at * steps) / 100);
     if (state.align !== "epoch") return Math.round(at);
-    const k = Math.max(0, Math.min(epochs.length - 2, Math.floor(at)));
-    return Math.round(epochs[k] + (at - k) * (epochs[k + 1] - epochs[k]));
+    return Math.round(between(epochs.done, epochs.steps, at));
   }
   const time = new Time(0, 1);
   function stretch() {
@@ -76,11 +79,14 @@ await start(async () => {
   const longest = Math.max(0, ...page.against.flatMap((/** @type {any} */ of) => of[page.align].pairs.flatMap((/** @type {string[]} */ p) => [p[0].length, p[1].length])));
   const gutter = () => (narrow() ? 96 : Math.max(92, Math.min(220, 24 + 6.6 * longest)));
 
-  // ---- losses ----
+  // ---- losses and learning rates ----
   const losses = runs.map((r) => Float64Array.from(r.json.losses, (v) => real(v)));
   const span = extent(losses);
+  const rates = runs.map((r) => Float64Array.from(r.json.rates.length ? r.json.rates : r.json.time.first.map(() => null), (v) => real(v)));
+  const hasRate = !!extent(rates);
   const serious = runs.map((r) => r.alerts.filter((/** @type {any} */ q) => q.severity !== "info"));
-  if (!span) $("strip").hidden = true;
+  $("strip").hidden = !span;
+  $("strip-heading").textContent = hasRate ? (span ? "Loss and learning rate" : "Learning rate") : "Loss";
   const lossTools = h("span", { class: "tools-place" });
   const strip = counted(new Chart($("strip"), time, {
     title: `Loss of ${names.join(", ")}`, tools: lossTools,
@@ -88,7 +94,7 @@ await start(async () => {
       heads: ["Run", "First step", "Last step", "Loss"],
       rows: runs.flatMap((r, i) => columnsOf(r, all).map((c) => [names[i], r.json.time.first[c], r.json.time.last[c], losses[i][c]])),
     }),
-    height: () => 120, gutter, axis: true, top: 8, label: "Loss of the runs over time",
+    height: () => 120, gutter, axis: !hasRate, top: 8, label: "Loss of the runs over time",
     draw: (g, box, x) => {
       if (!span) return;
       const log = span[0] > 0 && span[1] / span[0] > 30, pad = log ? (span[1] / span[0]) ** 0.06 : 0.06 * (span[1] - span[0]);
@@ -107,6 +113,22 @@ await start(async () => {
     tip: (at) => [moment(at), ...runs.map((r, i) => [names[i], fmt(within(r, at) ? losses[i][r.column(at)] : NaN), colour(i)]),
       ...serious.flatMap((alerts, i) => alerts.filter((/** @type {any} */ q) => Math.abs(strip.x(place(i, q.step)) - strip.x(at)) < 6).slice(0, 2).map((/** @type {any} */ q) => `${names[i]}: ${q.message}`))],
   }));
+  /** @type {any} */ let rate = null;
+  const rateTools = h("span", { class: "tools-place" });
+  if (hasRate) rate = counted(new Chart($("rates"), time, {
+    title: `Learning rate of ${names.join(", ")}`, tools: rateTools,
+    data: (all) => ({
+      heads: ["Run", "First step", "Last step", "Learning rate"],
+      rows: runs.flatMap((r, i) => columnsOf(r, all).map((c) => [names[i], r.json.time.first[c], r.json.time.last[c], rates[i][c]])),
+    }),
+    height: () => 64, gutter, axis: true, label: "Learning rate of the runs over time",
+    draw: (g, box, x) => {
+      const scale = rateScale(box, Float64Array.from(rates.flatMap((v) => [...v])));
+      valueAxis(g, box, scale);
+      inside(g, { ...box, y: box.y - 1, h: box.h + 2 }, () => runs.forEach((r, i) => polyline(g, r.edges, rates[i], x, scale, colour(i), { joined: true })));
+    },
+    tip: (at) => [moment(at), ...runs.map((r, i) => [names[i], fmt(within(r, at) ? rates[i][r.column(at)] : NaN), colour(i)])],
+  }));
   $("reset").addEventListener("click", () => time.reset());
   time.listeners.push(() => { $("reset").hidden = !time.zoomed; });
   $("unpin").addEventListener("click", () => time.pin(null));
@@ -115,8 +137,13 @@ await start(async () => {
     $("unpin").textContent = at === null ? "" : `Unmark ${moment(at).toLowerCase()}`;
   });
   function showStrip() {
-    $("loss-title").replaceChildren(...runs.map((_, i) => key(i)), ...(serious.some((q) => q.length) ? [h("span", {}, "triangles: alerts")] : []), lossTools);
+    $("loss-title").hidden = !span;
+    $("loss-title").replaceChildren("Loss", ...runs.map((_, i) => key(i)), ...(serious.some((q) => q.length) ? [h("span", {}, "triangles: alerts")] : []), lossTools);
     strip.redraw();
+    if (!rate) return;
+    $("rates").hidden = false;
+    $("rate-title").replaceChildren("Learning rate", ...runs.map((_, i) => key(i)), rateTools);
+    rate.redraw();
   }
 
   // ---- maps ----

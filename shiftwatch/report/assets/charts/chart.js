@@ -8,6 +8,7 @@ class Time {
     this.first = first; this.last = Math.max(last, first + 1);
     this.lo = this.first; this.hi = this.last;
     /** @type {number | null} */ this.pinned = null;
+    /** Steps at which epochs begin, and their numbers. @type {[number, number][]} */ this.epochs = [];
     /** @type {Set<Chart>} */ this.charts = new Set();
     /** @type {(() => void)[]} */ this.listeners = [];
     /** @type {((step: number | null) => void)[]} */ this.pinners = [];
@@ -62,7 +63,8 @@ class Plot {
     this.width = this.node.clientWidth;
     this.near = bottom > -NEAR && top < innerHeight + NEAR;
   }
-  get height() { return (this.o.top ?? 6) + this.o.height() + (this.o.axis ? 24 : 6); }
+  get height() { return (this.o.top ?? 6) + this.o.height() + (this.o.axis ? this.axisRoom : 6); }
+  get axisRoom() { return 24; }
   get box() {
     const gutter = this.o.gutter(), top = this.o.top ?? 6;
     return { x: gutter, y: top, w: Math.max(20, this.width - gutter - (this.o.right ?? 8)), h: this.o.height() };
@@ -155,6 +157,7 @@ class Chart extends Plot {
     canvas.addEventListener("pointercancel", leave);
     canvas.addEventListener("dblclick", () => { time.pin(before); time.reset(); });
   }
+  get axisRoom() { return this.time.epochs.length > 1 ? 39 : 24; }
   remove() { this.time.charts.delete(this); super.remove(); }
   /** @param {PointerEvent | MouseEvent} e */
   local(e) { const r = this.canvas.getBoundingClientRect(); return [e.clientX - r.left, e.clientY - r.top]; }

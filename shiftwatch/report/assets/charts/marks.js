@@ -16,15 +16,21 @@ function inside(g, box, body) {
   g.save(); g.beginPath(); g.rect(box.x, box.y, box.w, box.h); g.clip(); body(); g.restore();
 }
 
-/** @param {CanvasRenderingContext2D} g @param {any} box @param {Time} time @param {(s: number) => number} x @param {string} unit */
+/** Steps, and the epochs where they are known. @param {CanvasRenderingContext2D} g @param {any} box @param {Time} time @param {(s: number) => number} x @param {string} unit */
 function stepAxis(g, box, time, x, unit) {
+  const ticks = niceTicks(time.lo, time.hi, Math.max(2, Math.floor(box.w / 110))).filter((t) => Number.isInteger(t));
+  ticksBelow(g, box, box.y + box.h, ticks.map((t) => [x(t), whole(t)]), unit);
+  if (time.epochs.length > 1)
+    ticksBelow(g, box, box.y + box.h + 15, epochsSeen(box, time).map(([step, number]) => [x(step), whole(number)]), "epoch");
+}
+
+/** @param {CanvasRenderingContext2D} g @param {any} box @param {number} y @param {[number, string][]} ticks @param {string} unit */
+function ticksBelow(g, box, y, ticks, unit) {
   g.save();
   g.fillStyle = ink.quiet; g.strokeStyle = ink.line; g.lineWidth = 1; g.textBaseline = "top";
-  const y = box.y + box.h;
-  const ticks = niceTicks(time.lo, time.hi, Math.max(2, Math.floor(box.w / 110))).filter((t) => Number.isInteger(t));
   let free = -Infinity;
-  for (const t of ticks) {
-    const px = x(t), label = whole(t), half = g.measureText(label).width / 2;
+  for (const [px, label] of ticks) {
+    const half = g.measureText(label).width / 2;
     const centre = Math.max(box.x - 4 + half, Math.min(box.x + box.w + 4 - half, px));
     if (centre - half < free) continue;
     free = centre + half + 10;
@@ -34,6 +40,17 @@ function stepAxis(g, box, time, x, unit) {
   g.textAlign = "right"; g.fillStyle = ink.faint;
   if (box.x > 40) g.fillText(unit, box.x - 10, y + 8);
   g.restore();
+}
+
+/** Epochs that begin in view; where they are too many to be told apart, those of round numbers. @param {any} box @param {Time} time */
+function epochsSeen(box, time) {
+  const seen = time.epochs.filter(([step]) => step >= time.lo && step < time.hi);
+  let every = 1, some = seen;
+  for (let k = 0; some.length * 40 > box.w; k++) {
+    every = [2, 5, 10][k % 3] * 10 ** Math.floor(k / 3);
+    some = seen.filter(([, number]) => number % every === 0);
+  }
+  return some;
 }
 
 /** Ticks and grid of a vertical scale. @param {CanvasRenderingContext2D} g @param {any} box @param {any} scale @param {(v: number) => string} [label] */

@@ -45,6 +45,18 @@ function vertical(kind, lo, hi, y, height, unit = 1) {
   return { at, ticks, bend, a, b, clamp: (/** @type {number} */ v) => Math.max(y, Math.min(y + height, at(v))) };
 }
 
+/**
+ * Of learning rates: from zero; logarithmic where rates span more than a factor of 30, be it without the ends: a warm-up from
+ * nothing or the foot of a cosine would bend all between.
+ * @param {any} plot @param {Float64Array} rates
+ */
+function rateScale(plot, rates) {
+  const known = rates.filter(Number.isFinite).sort(), most = known[known.length - 1];
+  const [low, high] = [0.15, 0.85].map((share) => known[Math.round(share * (known.length - 1))]);
+  if (low > 0 && high / low > 30) return vertical("log", (known.find((v) => v > 0) ?? low) / 1.5, most * 1.5, plot.y, plot.h);
+  return vertical("linear", 0, 1.1 * most || 1, plot.y, plot.h);
+}
+
 /** Smallest and largest finite value of several series, in a range of columns. @param {ArrayLike<number>[]} all @param {number} [from] @param {number} [to] */
 function extent(all, from = 0, to = Infinity) {
   let lo = Infinity, hi = -Infinity;

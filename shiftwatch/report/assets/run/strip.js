@@ -20,6 +20,10 @@ function stripOf(view) {
       const { run } = view, [from, to] = run.between(time);
       const tall = { ...box, h: box.h - ((hasLoss || hasRate) && events().length ? 12 : 0) };
       const plot = { ...tall, h: tall.h - (hasLoss && hasRate ? RATE_NAME + RATE : 0) };
+      if (time.epochs.length > 1) {
+        g.strokeStyle = ink.line; g.lineWidth = 1;
+        for (const [step] of epochsSeen(box, time)) { const px = Math.round(x(step)) + 0.5; g.beginPath(); g.moveTo(px, box.y); g.lineTo(px, box.y + box.h); g.stroke(); }
+      }
       if (hasLoss) {
         const seen = losses.slice(from, to + 1), single = stepLosses(run, time, x);
         const [lo, hi] = extent([seen, single.map(([, v]) => v)]) ?? extent([losses]) ?? [0, 1];
@@ -66,7 +70,7 @@ function stripOf(view) {
       const near = [...run.alerts.map((/** @type {any} */ a) => [a.step, a.message]), ...events().map((/** @type {any} */ e) => [e.step, `${e.kind.replaceAll("_", " ")}: ${e.detail}`])]
         .filter(([s]) => Math.abs(s - step) <= reach);
       return [
-        capital(stepsOf(run, c)),
+        titleOf(run, c),
         hasLoss ? ["Loss", fmt(losses[c])] : null,
         hasRate ? ["Learning rate", fmt(rates[c])] : null,
         ...near.slice(0, 4).map(([s, words]) => `Step ${whole(s)}: ${words}`),
@@ -90,24 +94,13 @@ function stripOf(view) {
       loss.o.title,
       ...["critical", "warning"].filter((severity) => raised.has(severity)).map((severity) => h("span", {}, dot(severityColour(severity), "down"), `${severity} alert`)),
       events().length > 0 && h("span", {}, dot(ink.third, "diamond"), "event, such as another learning rate or mode"),
+      time.epochs.length > 1 && h("span", {}, "upright lines: epochs"),
       tools,
     ].filter(Boolean));
     $("strip-panel").hidden = !hasLoss && !hasRate && !events().length && !view.run.alerts.length;
     loss.redraw();
   }
   return show;
-}
-
-/**
- * From zero; logarithmic where rates span more than a factor of 30, be it without the ends: a warm-up from
- * nothing or the foot of a cosine would bend all between.
- * @param {any} plot @param {Float64Array} rates
- */
-function rateScale(plot, rates) {
-  const known = rates.filter(Number.isFinite).sort(), most = known[known.length - 1];
-  const [low, high] = [0.15, 0.85].map((share) => known[Math.round(share * (known.length - 1))]);
-  if (low > 0 && high / low > 30) return vertical("log", (known.find((v) => v > 0) ?? low) / 1.5, most * 1.5, plot.y, plot.h);
-  return vertical("linear", 0, 1.1 * most || 1, plot.y, plot.h);
 }
 
 /** Losses of single steps around incidents, where there is room for them. @param {RunData} run @param {Time} time @param {(s: number) => number} x @returns {[number, number][]} */

@@ -40,7 +40,7 @@ class Tracks {
       draw: (/** @type {any} */ g, /** @type {any} */ box, /** @type {any} */ x) => { draw(g, box, x); inside(g, { ...box, y: 0, h: box.y + box.h }, () => alertMarks(g, box, marks, x)); },
       tip: (/** @type {number} */ step) => {
         const c = run.column(step), near = marks.filter((/** @type {any} */ a) => Math.abs(chart.x(a.step) - chart.x(step)) < 5);
-        return [capital(stepsOf(run, c)), ...series.map((s) => [s.name, (s.word ?? three)(s.values[c]), s.colour]), extra,
+        return [titleOf(run, c), ...series.map((s) => [s.name, (s.word ?? three)(s.values[c]), s.colour]), extra,
           ...near.slice(0, 3).map((/** @type {any} */ a) => a.message)];
       },
       data: (/** @type {boolean} */ all) => {

@@ -11,6 +11,7 @@ class View {
     this.run = run;
     this.markdown = markdown;
     this.time = new Time(run.edges[0] ?? 0, run.edges[run.columns] ?? 1);
+    this.time.epochs = run.json.epochs.begun;
     this.mode = "train"; this.tensor = "output"; this.metric = ""; this.filter = /(?:)/; this.axis = "";
     this.site = -1; this.layer = "";
     /** @type {Set<string>} */ this.closed = new Set();
@@ -106,6 +107,7 @@ class View {
   take(run, markdown) {
     const before = this.run.sites[this.site], fresh = this.empty;
     this.run = run; this.markdown = markdown;
+    this.time.epochs = run.json.epochs.begun;
     this.time.grow(run.edges[0] ?? 0, run.edges[run.columns] ?? 1);
     if (fresh) this.begin();
     else {
@@ -121,6 +123,14 @@ const stepsOf = (run, c) => {
   const from = run.json.time.first[c], to = run.json.time.last[c];
   return from === to ? `step ${whole(from)}` : `steps ${whole(from)}–${whole(to)}`;
 };
+
+/** The same as a title, with the epochs where all are known. @param {RunData} run @param {number} c */
+function titleOf(run, c) {
+  const { every, begun } = run.json.epochs, begins = begun.map((/** @type {number[]} */ e) => e[0]);
+  const [from, to] = [run.json.time.first[c], run.json.time.last[c]].map((step) => begun[below(begins, step)]?.[1]);
+  const words = every > 1 || from === undefined ? "" : from === to ? ` · epoch ${whole(from)}` : ` · epochs ${whole(from)}–${whole(to)}`;
+  return capital(stepsOf(run, c)) + words;
+}
 
 /** Room for names beside the charts: the same for all of them. @param {View} view */
 function gutterOf(view) {
