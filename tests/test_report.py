@@ -27,7 +27,7 @@ from shiftwatch.report.packing import (
     scaled_16,
     shuffled,
 )
-from shiftwatch.report.payload import Packed, _extremes, _pooled, payload
+from shiftwatch.report.payload import Packed, _extremes, _losses, _pooled, payload
 from shiftwatch.report.timeline import (
     LEVELS,
     columns,
@@ -36,7 +36,7 @@ from shiftwatch.report.timeline import (
     smooth_quantiles,
 )
 from shiftwatch.store import Writer, open_run
-from shiftwatch.summaries import summarize
+from shiftwatch.summaries import Summary, summarize
 from tests.browser import opened as opened
 from tests.simulated import HOSTILE, empty_run, simulated
 
@@ -350,6 +350,20 @@ def test_the_columns_of_a_page_are_the_windows_of_the_run_merged(
         bins = slice(first, first + counts.shape[1])
         np.testing.assert_array_equal(counts.sum(0), whole.histogram.counts[site, bins])
         assert counts.sum() == whole.count[site]
+
+
+def test_the_mean_of_losses_near_the_largest_number_is_one(tmp_path: Path) -> None:
+    """In memory, on disk and in the columns of a page: their sum would be infinite."""
+    history = History()
+    for first in range(0, 800, 10):
+        losses = np.full(10, 1e308)
+        history.add_window(Window(first, first + 9, Summary.empty((0,)), {}, losses, 0.0))
+    run = history.view()
+    _written(run, tmp_path)
+    for some in (run, open_run(tmp_path)):
+        np.testing.assert_allclose(some.losses, np.full(80, 1e308))
+        at = columns(some.first, some.steps, 7)
+        np.testing.assert_allclose(_losses(some, at), np.full(7, 1e308))
 
 
 def _written(run: Run, folder: Path) -> None:

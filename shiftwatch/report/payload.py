@@ -21,6 +21,7 @@ from shiftwatch.report.timeline import (
     medians,
     smooth_quantiles,
 )
+from shiftwatch.window import means
 from shiftwatch.wording import run_name
 
 if TYPE_CHECKING:
@@ -153,13 +154,7 @@ def _pooled(values: np.ndarray, at: Columns, log: bool) -> np.ndarray:
 
 def _losses(run: Run, at: Columns) -> np.ndarray:
     """Mean loss of each column; NaN where none of its windows has one: float64[columns]."""
-    if not at.size:
-        return np.zeros(0)
-    known = ~np.isnan(run.losses)
-    starts = at.starts[:-1]
-    n = np.add.reduceat(known.astype(float), starts)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.add.reduceat(np.where(known, run.losses, 0.0), starts) / n)
+    return means(run.losses, np.repeat(np.arange(at.size), np.diff(at.starts)), at.size)
 
 
 def _rows(run: Run, keys: list[str]) -> int:

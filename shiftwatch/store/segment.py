@@ -15,7 +15,7 @@ from shiftwatch.store.framing import Frame, crc, encode, squeeze, unsqueeze
 from shiftwatch.summaries.histogram import BINS
 from shiftwatch.summaries.moments import Moments
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import COUNTS, REALS, Row, narrow, widened
+from shiftwatch.window import COUNTS, REALS, Row, means, narrow, widened
 
 _ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses", "rates")
 
@@ -169,12 +169,8 @@ class Segment:
         number = len(self.index)
         if self.frame.broken & {"losses", "loss_sizes"}:
             return np.full(number, np.nan)
-        values = self.frame["losses"]
-        known = ~np.isnan(values)
-        window = np.repeat(np.arange(number), self.frame["loss_sizes"])[known]
-        count = np.bincount(window, minlength=number)
-        with np.errstate(invalid="ignore", over="ignore"):
-            return np.bincount(window, values[known], number) / np.where(count, count, np.nan)
+        window = np.repeat(np.arange(number), self.frame["loss_sizes"])
+        return means(self.frame["losses"], window, number)
 
     def named(self, array: str) -> str:
         """An array of the frame in the words of a reader."""
