@@ -127,8 +127,27 @@ def weighted(values: list[np.ndarray] | list[float], weights: list[int]) -> np.n
 
 def mean_loss(losses: np.ndarray) -> float:
     """Mean of the losses that are known; NaN where none is."""
-    known = losses[~np.isnan(losses)]
-    return float(known.mean()) if known.size else float("nan")
+    return float(means(losses, np.zeros(losses.size, np.int64), 1)[0])
+
+
+def means(values: np.ndarray, group: np.ndarray, number: int) -> np.ndarray:
+    """Mean of the known values of each group: float64[number], NaN where none is.
+
+    Args:
+        values: float64[n]; NaN is unknown.
+        group: int64[n], of which group each is, 0 … number - 1.
+
+    Example:
+        >>> means(np.array([1.0, 3.0, 1e308, 1e308]), np.array([0, 0, 2, 2]), 3).tolist()
+        [2.0, nan, 1e+308]
+    """
+    known = ~np.isnan(values)
+    values, group = values[known], group[known]
+    count = np.bincount(group, minlength=number)
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = np.bincount(group, values, number) / np.where(count, count, np.nan)
+        shares = np.bincount(group, values / count[group], number)  # whose sum stays in range
+    return np.where(np.isfinite(mean) | (count == 0), mean, shares)
 
 
 def _plain(summary: Summary) -> Summary:

@@ -18,6 +18,7 @@ import pytest
 from shiftwatch import report
 from shiftwatch.history import History, Run, Window
 from shiftwatch.records import Alert, Event, Incident, Layer, Site
+from shiftwatch.report import glossary
 from shiftwatch.report.packing import (
     LEVELS_8,
     MISSING_16,
@@ -26,7 +27,7 @@ from shiftwatch.report.packing import (
     scaled_16,
     shuffled,
 )
-from shiftwatch.report.payload import Packed, _pooled, payload
+from shiftwatch.report.payload import Packed, _extremes, _losses, _pooled, payload
 from shiftwatch.report.timeline import (
     LEVELS,
     columns,
@@ -35,7 +36,7 @@ from shiftwatch.report.timeline import (
     smooth_quantiles,
 )
 from shiftwatch.store import Writer, open_run
-from shiftwatch.summaries import summarize
+from shiftwatch.summaries import Summary, summarize
 from tests.browser import opened as opened
 from tests.simulated import HOSTILE, empty_run, simulated
 
@@ -225,6 +226,16 @@ def test_one_explosion_costs_the_quiet_time_little() -> None:
     assert np.abs(back[:99] - values[:99]).max() < 0.01
 
 
+def test_rows_packed_together_are_as_rows_packed_alone() -> None:
+    values = np.random.default_rng(4).normal(size=(5, 60))
+    values[1], values[2, 3:], values[3, 7] = np.abs(values[1]), np.nan, np.inf
+    together = scaled_8(values, 1.0)
+    for i, row in enumerate(values):
+        alone = scaled_8(row, 1.0)
+        np.testing.assert_array_equal(together.codes[i], alone.codes)
+        assert (together.low[i], together.high[i]) == (alone.low, alone.high)
+
+
 def test_packed_tracks_are_fine_and_mark_what_is_missing() -> None:
     values = np.array([[0.0, 1.0, np.nan, np.inf, -4.0]])
     row = scaled_16(values, 1.0)
@@ -299,6 +310,22 @@ def test_a_gradient_that_is_gone_is_zero_and_not_missing() -> None:
     assert (pooled[50:] == 0).all()
 
 
+@pytest.mark.parametrize("key", ["mean_shift", "std"])
+def test_the_worst_of_a_run_is_the_farthest_on_the_metric_s_own_scale(key: str) -> None:
+    """From zero, or from the median in orders of magnitude; of equals the first."""
+    values = np.exp(np.random.default_rng(5).normal(size=(101, 40)))
+    values[7, 0] = values[9, 0] = 0.0  # on a logarithmic scale farther than any
+    values[11:, 1] = np.nan
+    entry = glossary.GLOSSARY[key]
+    steps = np.arange(101)
+    for column, (last, worst, step) in enumerate(_extremes(values, entry, steps)):
+        row = values[~np.isnan(values[:, column]), column]
+        with np.errstate(divide="ignore"):
+            size = np.abs(np.log(row / np.median(row))) if entry.scale == "log" else row
+        assert step == size.argmax()
+        assert (last, worst) == pytest.approx((row[-1], row[step]), rel=1e-4)
+
+
 @pytest.mark.parametrize("where", ["in memory", "on disk"])
 def test_the_columns_of_a_page_are_the_windows_of_the_run_merged(
     where: str, tmp_path: Path
@@ -323,6 +350,20 @@ def test_the_columns_of_a_page_are_the_windows_of_the_run_merged(
         bins = slice(first, first + counts.shape[1])
         np.testing.assert_array_equal(counts.sum(0), whole.histogram.counts[site, bins])
         assert counts.sum() == whole.count[site]
+
+
+def test_the_mean_of_losses_near_the_largest_number_is_one(tmp_path: Path) -> None:
+    """In memory, on disk and in the columns of a page: their sum would be infinite."""
+    history = History()
+    for first in range(0, 800, 10):
+        losses = np.full(10, 1e308)
+        history.add_window(Window(first, first + 9, Summary.empty((0,)), {}, losses, 0.0))
+    run = history.view()
+    _written(run, tmp_path)
+    for some in (run, open_run(tmp_path)):
+        np.testing.assert_allclose(some.losses, np.full(80, 1e308))
+        at = columns(some.first, some.steps, 7)
+        np.testing.assert_allclose(_losses(some, at), np.full(7, 1e308))
 
 
 def _written(run: Run, folder: Path) -> None:

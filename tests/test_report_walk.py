@@ -52,6 +52,22 @@ def test_a_walk_from_the_verdict_to_one_step_of_a_layer(
     pictured(page, f"walk-{width}-{'dark' if dark else 'light'}")
 
 
+def test_another_metric_changes_its_own_chart_and_leaves_the_others_of_the_layer(
+    opened: Any,
+) -> None:
+    """The steps still stand under the last: charts are as on a page opened at that metric."""
+    charts = """[...document.querySelectorAll('#tracks .track')].map((track) =>
+        [track.querySelector('h3').firstChild.textContent, track.offsetHeight])"""
+    page = opened(_page())
+    first = page.query_selector("#tracks canvas")
+    layer = page.text_content("#layer-name")
+    for metric in ("js", "saturation", "kl"):
+        page.select_option("#metric", metric)
+        fresh = opened(_page(), at=f"#layer={layer}&metric={metric}")
+        assert page.evaluate(charts) == fresh.evaluate(charts)
+    assert first.evaluate("canvas => canvas.isConnected")
+
+
 def _drag(page: Any, selector: str, start: float, end: float) -> None:
     """Press, move and release across a share of a canvas' width."""
     canvas = page.locator(selector).first

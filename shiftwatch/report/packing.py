@@ -43,21 +43,21 @@ class Scaled:
 
     Args:
         codes: uint8 or uint16, the shape of the values.
-        low, high: ends of the scale, after asinh.
+        low, high: ends of the scale, after asinh; of several scales one each.
         unit: size up to which the scale is about linear.
     """
 
     codes: np.ndarray
-    low: float
-    high: float
+    low: np.ndarray
+    high: np.ndarray
     unit: float
 
 
 def scaled_8(values: np.ndarray, unit: float, *, from_zero: bool = True) -> Scaled:
-    """One row in 253 levels; infinities and NaN have codes of their own.
+    """Rows, each in 253 levels of its own; infinities and NaN have codes of their own.
 
     Args:
-        values: float64[columns].
+        values: float64[..., columns].
         unit: size up to which the scale is about linear.
         from_zero: zero is exact, at the start or in the middle of the scale; otherwise the
             scale starts at the smallest value, finer where a row stays far from zero.
@@ -66,33 +66,37 @@ def scaled_8(values: np.ndarray, unit: float, *, from_zero: bool = True) -> Scal
         >>> scaled_8(np.array([0.0, 1.0, np.nan, np.inf]), 1.0).codes.tolist()
         [0, 252, 255, 254]
     """
-    finite = np.isfinite(values)
-    with np.errstate(invalid="ignore", over="ignore"):
-        bent = np.arcsinh(np.where(finite, values, 0.0) / unit)
-    known = bent[finite]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    if low < 0:
-        high = max(high, -low)
-        low = -high  # zero in the middle
-    elif from_zero:
-        low = 0.0
-    span = high - low or 1.0
-    codes = np.clip(np.rint((bent - low) / span * LEVELS_8), 0, LEVELS_8)
-    codes = np.where(np.isnan(values), MISSING_8, codes)
-    codes = np.where(values == np.inf, POSITIVE_8, codes)
-    codes = np.where(values == -np.inf, NEGATIVE_8, codes)
+    bent, low, high = _bent(values, unit, axis=-1)
+    signed = low < 0
+    high = np.where(signed, np.maximum(high, -low), high)
+    low = np.where(signed, -high, 0.0 if from_zero else low)  # zero in the middle
+    span = np.where(high > low, high - low, 1.0)
+    codes = np.clip(np.rint((bent - low[..., None]) / span[..., None] * LEVELS_8), 0, LEVELS_8)
+    codes[np.isnan(values)] = MISSING_8
+    codes[values == np.inf] = POSITIVE_8
+    codes[values == -np.inf] = NEGATIVE_8
     return Scaled(codes.astype(np.uint8), low, high, unit)
 
 
 def scaled_16(values: np.ndarray, unit: float) -> Scaled:
     """Tracks of one site on one scale, in 4,096 levels; anything not finite is missing."""
-    finite = np.isfinite(values)
-    with np.errstate(invalid="ignore", over="ignore"):
-        bent = np.arcsinh(np.where(finite, values, 0.0) / unit)
-    known = bent[finite]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    bent, low, high = _bent(values, unit, axis=None)
     codes = np.rint((bent - low) / (high - low or 1.0) * LEVELS_16)
-    return Scaled(np.where(finite, codes, MISSING_16).astype(np.uint16), low, high, unit)
+    codes[~np.isfinite(values)] = MISSING_16
+    return Scaled(codes.astype(np.uint16), low, high, unit)
+
+
+def _bent(
+    values: np.ndarray, unit: float, axis: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values after asinh, 0 where not finite; the smallest and the largest, 0 without any."""
+    finite = np.isfinite(values)
+    with np.errstate(over="ignore"):
+        bent = np.arcsinh(np.where(finite, values, 0.0) / unit)
+    low = np.where(finite, bent, np.inf).min(axis, initial=np.inf)
+    high = np.where(finite, bent, -np.inf).max(axis, initial=-np.inf)
+    some = low <= high
+    return bent, np.where(some, low, 0.0), np.where(some, high, 0.0)
 
 
 def shuffled(codes: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from shiftwatch.report.timeline import (
     medians,
     smooth_quantiles,
 )
+from shiftwatch.window import means
 from shiftwatch.wording import run_name
 
 if TYPE_CHECKING:
@@ -149,23 +150,15 @@ def _pooled(values: np.ndarray, at: Columns, log: bool) -> np.ndarray:
     """Metric per column; on a logarithmic scale zero is the farthest of all, not missing."""
     if not log or at.size == values.shape[0]:
         return farthest(values, at)
-    positive = values[np.isfinite(values) & (values > 0)]
-    floor = 1e-3 * float(positive.min()) if positive.size else 1.0
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        logs = np.log(np.where(np.isnan(values), np.nan, np.maximum(values, floor)))
-        pooled = np.exp(farthest(logs, at))
-    return np.where(pooled < 2 * floor, 0.0, pooled)
+    least = float(np.where(values > 0, values, np.inf).min(initial=np.inf))
+    floor = 1e-3 * least if math.isfinite(least) else 1.0
+    pooled = farthest(values, at, lambda some: np.log(np.maximum(some, floor)))
+    return np.maximum(pooled, 0.0)
 
 
 def _losses(run: Run, at: Columns) -> np.ndarray:
     """Mean loss of each column; NaN where none of its windows has one: float64[columns]."""
-    if not at.size:
-        return np.zeros(0)
-    known = ~np.isnan(run.losses)
-    starts = at.starts[:-1]
-    n = np.add.reduceat(known.astype(float), starts)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.add.reduceat(np.where(known, run.losses, 0.0), starts) / n)
+    return means(run.losses, np.repeat(np.arange(at.size), np.diff(at.starts)), at.size)
 
 
 def _rows(run: Run, keys: list[str]) -> int:
@@ -232,11 +225,10 @@ def packed_map(values: np.ndarray, log: bool, blob: Blobs) -> dict[str, Any]:
         unit = float(known.min()) / 2 if known.size else 1.0
     else:
         unit = typical(values)
-    rows = []
-    for site in np.flatnonzero((~np.isnan(values)).any(0)).tolist():
-        row = scaled_8(values[:, site], unit, from_zero=not log)
-        rows.append([site, blob.add(row.codes), row.low, row.high])
-    return {"unit": unit, "rows": rows}
+    known = np.flatnonzero((~np.isnan(values)).any(0))
+    found = scaled_8(values.T[known], unit, from_zero=not log)
+    ends = known.tolist(), map(blob.add, found.codes), found.low.tolist(), found.high.tolist()
+    return {"unit": unit, "rows": [list(row) for row in zip(*ends, strict=True)]}
 
 
 def _tracks(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
@@ -251,7 +243,8 @@ def _tracks(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
             continue
         width = spread.quantiles[:, site, 3] - spread.quantiles[:, site, 1]
         row = scaled_16(values, typical(width, typical(values)))
-        result.append([blob.add(shuffled(row.codes)), row.low, row.high, row.unit])
+        ends = float(row.low), float(row.high)
+        result.append([blob.add(shuffled(row.codes)), *ends, row.unit])
     return result
 
 
@@ -296,6 +289,11 @@ def _steps(first: int, last: int) -> str:
     return f"first window, steps {int(first):,}–{int(last):,}"
 
 
+def _log(values: np.ndarray) -> np.ndarray:
+    """Logarithm; of zero −inf, of what is negative NaN."""
+    return np.log(np.where(values >= 0, values, np.nan))
+
+
 def _extremes(values: np.ndarray, entry: glossary.Entry, steps: np.ndarray) -> list[Any]:
     """Per site [last value, worst value, step of the worst], or None without values."""
     if not values.size:
@@ -303,13 +301,17 @@ def _extremes(values: np.ndarray, entry: glossary.Entry, steps: np.ndarray) -> l
     known = ~np.isnan(values)
     some = known.any(0)
     last = values.shape[0] - 1 - np.argmax(known[::-1], axis=0)
-    size = np.abs(values)
-    if entry.scale == "log":
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log(np.where(values > 0, values, np.nan))
-            size = np.where(values == 0, np.inf, np.abs(logs - medians(logs)))
-    worst = np.argmax(np.where(np.isnan(size), -np.inf, size), axis=0)
+    log = entry.scale == "log"
+    counted = values >= 0 if log else known
+    high = np.argmax(np.where(counted, values, -np.inf), axis=0)
+    low = np.argmin(np.where(counted, values, np.inf), axis=0)
     column = np.arange(values.shape[1])
+    ends = values[[high, low], column]
+    if log:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ends = _log(ends) - medians(values, _log)
+    a, b = np.abs(ends)
+    worst = np.where(a == b, np.minimum(high, low), np.where(a > b, high, low))
     return [
         [float(f"{a:.5g}"), float(f"{b:.5g}"), int(steps[c])] if ok else None
         for a, b, c, ok in zip(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
 
 #: Percentiles that the page draws, after Ioffe & Szegedy (2015), figure 1, and one step within.
 LEVELS = (0.05, 0.15, 0.50, 0.85, 0.95)
+# Windows of a chunk up to which a product adds them up exactly in single precision: 256 × 65,535.
+_EXACT = 256
+
+#: From values to a scale, element by element.
+Bend = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,12 @@ def columns(first: np.ndarray, last: np.ndarray, limit: int) -> Columns:
     return Columns(np.append(starts, windows), first[starts], last[ends - 1])
 
 
-def farthest(values: np.ndarray, at: Columns) -> np.ndarray:
+def farthest(values: np.ndarray, at: Columns, bend: Bend = np.asarray) -> np.ndarray:
     """Per column the value farthest from its row's median: a spike of one window stays.
 
     Args:
         values: float64[windows, rows]; NaN is left out.
+        bend: ascending; on its scale the distance counts.
 
     Returns:
         float64[columns, rows], NaN where a column has no value.
@@ -80,27 +88,23 @@ def farthest(values: np.ndarray, at: Columns) -> np.ndarray:
     """
     if at.size == values.shape[0] or not values.size:
         return values
-    known = ~np.isnan(values)
-    middle = medians(values)
-    with np.errstate(invalid="ignore"):
-        distance = values - middle
+    middle = medians(values, bend)
     starts = at.starts[:-1]
-    high = np.maximum.reduceat(np.where(known, distance, -np.inf), starts)
-    low = np.minimum.reduceat(np.where(known, distance, np.inf), starts)
-    chosen = np.where(high >= -low, high, low) + middle
-    return np.where(np.logical_or.reduceat(known, starts), chosen, np.nan)
+    with np.errstate(invalid="ignore"):
+        high, low = np.fmax.reduceat(values, starts), np.fmin.reduceat(values, starts)
+        return np.where(bend(high) - middle >= middle - bend(low), high, low)
 
 
-def medians(values: np.ndarray) -> np.ndarray:
-    """Median over the windows, leaving out NaN; 0 where none is left: float64[rows].
+def medians(values: np.ndarray, bend: Bend = np.asarray) -> np.ndarray:
+    """Median of bent values over the windows, leaving out NaN; 0 where none is left: float64[rows].
 
     Cost: of many windows, about a thousand evenly spaced ones count.
     """
-    thin = values[:: max(1, values.shape[0] // 1000)]
-    lost = np.isnan(thin).all(0) & ~np.isnan(values).all(0)  # known only in between
-    middle = row_medians(thin.T)
-    middle[lost] = row_medians(values[:, lost].T)
-    return np.where(np.isfinite(middle), middle, 0.0)
+    middle = row_medians(bend(values[:: max(1, values.shape[0] // 1000)]).T)
+    lost = np.flatnonzero(np.isnan(middle))
+    lost = lost[np.isfinite(values[:, lost]).any(0)]  # known only in between
+    middle[lost] = row_medians(bend(values[:, lost]).T)
+    return np.where(np.isnan(middle), 0.0, middle)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Distributions:
         zeros, flat, nonfinite: float64[columns, sites], shares in 0 … 1; ``flat`` is NaN
             for a site without activation.
         histograms: of each site the lowest bin that is not empty, and the counts from there,
-            int64[slices, bins]; no bins without values.
+            float64[slices, bins]; no bins without values.
         slices: the time of the histograms, each one or several columns.
     """
 
@@ -141,9 +145,9 @@ def distributions(run: Run, at: Columns, slices: int) -> Distributions:
     histograms = []
     for site in range(len(run.sites)):
         first, hits = histogram(pieces, site, at.size)
-        quantiles[:, site] = smooth(hits.T, first, low[site], high[site], LEVELS)
-        coarsely = np.add.reduceat(hits, coarse.starts[:-1], axis=1) if at.size else hits
-        histograms.append((first, coarsely.T))
+        quantiles[:, site] = smooth(hits, first, low[site], high[site], LEVELS)
+        coarsely = [hits[a:b].sum(0) for a, b in pairwise(coarse.starts)]
+        histograms.append((first, np.array(coarsely).reshape(coarse.size, hits.shape[1])))
     tally = dict(zip(COUNTS, counts, strict=True))
     lost = tally["nan"] + tally["posinf"] + tally["neginf"]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -169,12 +173,14 @@ class Piece(NamedTuple):
         starts: int64[k], where within the chunk a column begins.
         into: slice of k columns: without gaps, for each column holds a window.
         place: int64[n], which of the k each window goes to.
+        member: float32[n, k], 1 where a window goes, else 0.
     """
 
     chunk: Chunk
     starts: np.ndarray
     into: slice
     place: np.ndarray
+    member: np.ndarray
 
 
 def cut(run: Run, at: Columns) -> list[Piece]:
@@ -186,7 +192,8 @@ def cut(run: Run, at: Columns) -> list[Piece]:
         start += mine.size
         place = mine - mine[0]
         starts = np.flatnonzero(np.diff(place, prepend=-1))
-        pieces.append(Piece(chunk, starts, slice(int(mine[0]), int(mine[-1]) + 1), place))
+        member = (place[:, None] == np.arange(starts.size)).astype(np.float32)
+        pieces.append(Piece(chunk, starts, slice(int(mine[0]), int(mine[-1]) + 1), place, member))
     return pieces
 
 
@@ -208,7 +215,7 @@ def merged(
     low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
     counts = np.zeros((len(COUNTS), *shape), np.int64)
     bounded = np.zeros(shape, bool)
-    for chunk, starts, into, place in pieces:
+    for chunk, starts, into, place, _ in pieces:
         table = chunk.table(sites)
         number = table.counts[0].astype(float)
         there = number > 0
@@ -238,22 +245,30 @@ def merged(
 
 
 def histogram(pieces: list[Piece], site: int, columns: int) -> tuple[int, np.ndarray]:
-    """Histogram of one site in each column: lowest bin that is not empty, int64[bins, columns]."""
+    """Histogram of one site in each column: lowest bin that is not empty, float64[columns, bins]."""
     found = []
-    for chunk, starts, into, _ in pieces:
-        low, hits = chunk.bins(site)
+    for piece in pieces:
+        low, hits = piece.chunk.bins(site)
         if hits.size:
-            alone = into.stop - into.start == hits.shape[1]  # a window each
-            summed = hits if alone else np.add.reduceat(hits, starts, axis=1, dtype=np.int64)
-            found.append((low, summed, into))
+            found.append((low, _summed(hits, piece), piece.into))
     if not found:
-        return 0, np.zeros((0, columns), np.int64)
+        return 0, np.zeros((columns, 0))
     first = min(low for low, *_ in found)
     last = max(low + len(hits) for low, hits, _ in found)
-    total = np.zeros((last - first, columns), np.int64)
+    total = np.zeros((columns, last - first))
     for low, hits, into in found:
-        total[low - first : low - first + len(hits), into] += hits
+        total[into, low - first : low - first + len(hits)] += hits.T
     return first, total
+
+
+def _summed(hits: np.ndarray, piece: Piece) -> np.ndarray:
+    """Counts [bins, n] of windows added up to columns: [bins, k]."""
+    windows, columns = piece.member.shape
+    if windows == columns:
+        return hits
+    if windows <= _EXACT and hits.itemsize <= 2:  # in a fifth of the time that reduceat takes
+        return np.asarray(hits.astype(np.float32) @ piece.member)
+    return np.add.reduceat(hits, piece.starts, axis=1, dtype=np.int64)
 
 
 def smooth_quantiles(summary: Summary, levels: tuple[float, ...] = LEVELS) -> np.ndarray:
@@ -276,7 +291,7 @@ def smooth(
     """Quantiles of histograms, as :func:`smooth_quantiles` has them.
 
     Args:
-        counts: int64[..., bins], from bin ``first`` on.
+        counts: whole numbers [..., bins], from bin ``first`` on.
         low, high: float64[...], the range of the values.
     """
     result = np.full((*counts.shape[:-1], len(levels)), np.nan)
@@ -287,7 +302,7 @@ def smooth(
     low, high = low[..., None], high[..., None]
     for k, level in enumerate(levels):
         rank = level * total
-        index = np.minimum((cumulative < rank).sum(-1, keepdims=True), counts.shape[-1] - 1)
+        index = np.argmax(cumulative >= rank, -1, keepdims=True)
         inside = np.take_along_axis(counts, index, -1)
         reached = np.take_along_axis(cumulative, index, -1)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):

@@ -189,7 +189,10 @@ def unsqueeze(raw: bytes | memoryview, kind: str, shape: tuple[int, ...]) -> np.
     if kind == "|u1":
         return np.frombuffer(zlib.decompress(raw), np.uint8).reshape(shape)
     planes = np.frombuffer(zlib.decompress(raw), np.uint8).reshape(np.dtype(kind).itemsize, -1)
-    array = np.ascontiguousarray(planes.T).reshape(-1).view(kind).reshape(shape)
+    together = np.empty(planes.shape[::-1], np.uint8)
+    for byte, plane in enumerate(planes):  # faster than all at once
+        together[:, byte] = plane
+    array = together.reshape(-1).view(kind).reshape(shape)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

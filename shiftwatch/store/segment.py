@@ -15,7 +15,7 @@ from shiftwatch.store.framing import Frame, crc, encode, squeeze, unsqueeze
 from shiftwatch.summaries.histogram import BINS
 from shiftwatch.summaries.moments import Moments
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import COUNTS, REALS, Row, narrow, rates_of, widened
+from shiftwatch.window import COUNTS, REALS, Row, means, narrow, rates_of, widened
 
 _ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses", "rates")
 
@@ -169,12 +169,8 @@ class Segment:
         number = len(self.index)
         if self.frame.broken & {"losses", "loss_sizes"}:
             return np.full(number, np.nan)
-        values = self.frame["losses"]
-        known = ~np.isnan(values)
-        window = np.repeat(np.arange(number), self.frame["loss_sizes"])[known]
-        count = np.bincount(window, minlength=number)
-        with np.errstate(invalid="ignore", over="ignore"):
-            return np.bincount(window, values[known], number) / np.where(count, count, np.nan)
+        window = np.repeat(np.arange(number), self.frame["loss_sizes"])
+        return means(self.frame["losses"], window, number)
 
     def named(self, array: str) -> str:
         """An array of the frame in the words of a reader."""
@@ -188,7 +184,7 @@ class Segment:
         name = f"metric {self.keys.index(key)}" if key in self.keys else ""
         if not name or name in self.frame.broken:
             return np.full((len(self.index), self.sites), np.nan)
-        return self.frame[name].T.astype(np.float64)
+        return self.frame[name].T.astype(np.float64, copy=False)
 
     def histogram(self, site: int) -> np.ndarray:
         """Histograms of one site: int64[n, BINS]."""
@@ -303,6 +299,11 @@ class Part:
     keep: np.ndarray
     recent: Recent
 
+    @cached_property
+    def whole(self) -> bool:
+        """Whether these are all windows of the segment: then nothing is copied."""
+        return self.keep.size == len(self.segment.index)
+
     @property
     def first(self) -> np.ndarray:
         return self.segment.index[self.keep, 2]
@@ -328,7 +329,8 @@ class Part:
         return self.segment.keys
 
     def metric(self, key: str, sites: int) -> np.ndarray:
-        return widened(self.segment.metric(key)[self.keep], sites)
+        values = self.segment.metric(key)
+        return widened(values if self.whole else values[self.keep], sites)
 
     def histogram(self, site: int) -> np.ndarray:
         return self.segment.histogram(site)[self.keep]
@@ -342,10 +344,12 @@ class Part:
     def table(self, sites: int) -> Table:
         found = self.segment.table()
         missing = sites - self.segment.sites
-        grown = [np.pad(a, [*[(0, 0)] * (a.ndim - 2), (0, missing), (0, 0)]) for a in found]
-        whole = self.keep.size == len(self.segment.index)
-        return Table(*(a if whole else a[..., self.keep] for a in grown))
+        if missing:
+            found = Table(
+                *(np.pad(a, [*[(0, 0)] * (a.ndim - 2), (0, missing), (0, 0)]) for a in found)
+            )
+        return found if self.whole else Table(*(a[..., self.keep] for a in found))
 
     def bins(self, site: int) -> tuple[int, np.ndarray]:
         low, counts = self.segment.bins(site)
-        return low, counts if self.keep.size == len(self.segment.index) else counts[:, self.keep]
+        return low, counts if self.whole else counts[:, self.keep]

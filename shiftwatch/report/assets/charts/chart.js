@@ -53,7 +53,7 @@ class Plot {
     /** @type {any} */ this.o = o;
     this.canvas = h("canvas", { role: "img", "aria-label": o.label });
     this.node = h("div", { class: "chart" }, this.canvas);
-    this.width = 0; this.near = false;
+    this.width = 0; this.seen = false;
     host.append(this.node);
     o.tools?.append(toolsOf(this));
   }
@@ -61,7 +61,7 @@ class Plot {
   measure() {
     const { top, bottom } = this.node.getBoundingClientRect();
     this.width = this.node.clientWidth;
-    this.near = bottom > -NEAR && top < innerHeight + NEAR;
+    this.seen = bottom > 0 && top < innerHeight;
   }
   get height() { return (this.o.top ?? 6) + this.o.height() + (this.o.axis ? this.axisRoom : 6); }
   get axisRoom() { return 24; }
@@ -96,7 +96,7 @@ class Plot {
   remove() { dirty.delete(this); waiting.delete(this); this.node.remove(); }
 }
 
-const NEAR = 200; // pixels out of sight that are drawn at once
+const SHOWN = 30; // milliseconds in which what is in sight comes onto the screen
 const printing = () => document.documentElement.dataset.theme === "light";
 /** @type {Set<Plot>} */ const dirty = new Set(), waiting = new Set();
 
@@ -105,8 +105,8 @@ function flush() {
   const plots = [...dirty];
   dirty.clear();
   for (const plot of plots) plot.measure();
-  for (const plot of plots) if (plot.near) plot.draw(); else waiting.add(plot);
-  setTimeout(catchUp);
+  for (const plot of plots) if (plot.seen) plot.draw(); else waiting.add(plot);
+  setTimeout(catchUp, SHOWN);
 }
 /** The rest, one at a time, when the page has shown what matters. */
 function catchUp() {

@@ -23,13 +23,13 @@ function bulk(run, site) {
 }
 
 /**
- * Histograms over time as a density map on the scale's own axis.
- * @param {CanvasRenderingContext2D} g @param {any} box @param {(s: number) => number} x @param {RunData} run @param {number} site @param {any} scale
- * @param {boolean} held whether a slice holds until the next one that has values
+ * Histograms over time as pixels, a column for each slice, and which slices have values.
+ * @param {any} box @param {RunData} run @param {number} site @param {any} scale
+ * @returns {{canvas: HTMLCanvasElement, seen: number[]} | null}
  */
-function densityMap(g, box, x, run, site, scale, held) {
+function densityPicture(box, run, site, scale) {
   const head = run.json.shades[site];
-  if (!head) return;
+  if (!head) return null;
   const [offset, first, bins] = head, slices = run.sliceEdges.length - 1, H = Math.max(1, Math.round(box.h));
   const image = new ImageData(slices, H), pixels = new Uint32Array(image.data.buffer);
   const place = [];
@@ -67,11 +67,21 @@ function densityMap(g, box, x, run, site, scale, held) {
       pixels[p * slices + s] = i > 4 ? ink.density[i] : 0;
     }
   }
+  return { canvas: canvasOf(image), seen };
+}
+
+/**
+ * Histograms over time as a density map.
+ * @param {CanvasRenderingContext2D} g @param {any} box @param {(s: number) => number} x @param {number[]} edges of the slices
+ * @param {ReturnType<typeof densityPicture>} picture @param {boolean} held whether a slice holds until the next one that has values
+ */
+function densityMap(g, box, x, edges, picture, held) {
+  if (!picture) return;
+  const { canvas, seen } = picture;
   g.imageSmoothingEnabled = false;
-  const off = canvasOf(image);
   for (const [i, s] of seen.entries()) {
-    const left = x(run.sliceEdges[s]), right = x(run.sliceEdges[held ? seen[i + 1] ?? slices : s + 1]);
+    const left = x(edges[s]), right = x(edges[held ? seen[i + 1] ?? edges.length - 1 : s + 1]);
     if (right < box.x || left > box.x + box.w) continue;
-    g.drawImage(off, s, 0, 1, H, left, box.y, right - left + 0.4, box.h);
+    g.drawImage(canvas, s, 0, 1, canvas.height, left, box.y, right - left + 0.4, box.h);
   }
 }

@@ -69,8 +69,9 @@ class HeatMap {
     this.full = Math.max(1, y || height);
     Object.assign(this, { metric, scale, held });
     /** @type {Map<number, Int16Array | null>} */ this.cache = new Map();
+    /** @type {Map<MapRow, Int16Array | null>} */ this.worst = new Map();
     /** @type {any} */ this.picture = null;
-    this.chart.measure();
+    if (!this.chart.width) this.chart.measure(); // afterwards it is known, and asking would cost a layout
     if (this.rows.length && metric) this.pictured(this.chart.box);
     this.chart.redraw();
   }
@@ -91,18 +92,24 @@ class HeatMap {
     }
     return found;
   }
-  /** The place farthest from quiet, of some columns of some sites. @param {number[]} sites @param {number} from @param {number} to */
-  farthest(sites, from, to) {
+  /** The place farthest from quiet in each column of a row: of its site, or of all sites of its block. @param {MapRow} row */
+  columns(row) {
+    let found = this.worst?.get(row);
+    if (found === undefined) {
+      const all = row.sites.map((site) => this.places(site)).filter((places) => places !== null);
+      found = all.length > 1 ? all[0].map((_, c) => this.farthest(all.map((places) => places[c]))) : all[0] ?? null;
+      this.worst?.set(row, found);
+    }
+    return found;
+  }
+  /** The place farthest from quiet: −2 comes before all, −1 after. @param {ArrayLike<number>} places @param {number} [from] @param {number} [to] */
+  farthest(places, from = 0, to = places.length - 1) {
     const middle = this.scale.middle;
     let best = -1, far = -1;
-    for (const site of sites) {
-      const row = this.places(site);
-      if (!row) continue;
-      for (let c = from; c <= to; c++) {
-        const i = row[c];
-        if (i === -2) return -2;
-        if (i >= 0 && Math.abs(i - middle) > far) { far = Math.abs(i - middle); best = i; }
-      }
+    for (let c = from; c <= to; c++) {
+      const i = places[c];
+      if (i === -2) return -2;
+      if (i >= 0 && Math.abs(i - middle) > far) { far = Math.abs(i - middle); best = i; }
     }
     return best;
   }
@@ -122,14 +129,15 @@ class HeatMap {
     }
     const image = new ImageData(W, rows.length), pixels = new Uint32Array(image.data.buffer);
     const missing = packed(ink.missing), wild = packed(ink.wild);
-    rows.forEach(({ sites, block, open }, r) => {
-      if (block && open) return;
+    rows.forEach((row, r) => {
+      if (row.block && row.open) return;
+      const places = this.columns(row) ?? [];
       let last = -1;
       for (let p = 0; p < W; p++) {
         if (from[p] < 0) continue;
         const k = r * W + p;
         if (last >= 0 && from[last] === from[p] && to[last] === to[p]) { pixels[k] = pixels[r * W + last]; continue; }
-        const best = this.farthest(sites, from[p], to[p]);
+        const best = this.farthest(places, from[p], to[p]);
         if (best === -1) this.has.missing = true;
         if (best === -2) this.has.wild = true;
         pixels[k] = best === -1 ? missing : best === -2 ? wild : scale.lut[best];

@@ -94,15 +94,46 @@ function pieces(edges, values, x, scale, joined) {
 }
 
 /**
+ * Stretches of a line of some points, the first and the last of each. One path of hundreds of points takes a canvas
+ * five times as long as its parts do, for every pixel row is held against all of them; an SVG keeps it whole.
+ * @param {any} g @param {number} points
+ */
+function stretches(g, points) {
+  const each = g instanceof SvgPen ? points : 16, all = [];
+  for (let from = 0; from < points - 1; from += each) all.push([from, Math.min(points - 1, from + each)]);
+  return all;
+}
+
+/** Stroke a line. @param {any} g @param {[number, number][]} line */
+function stroked(g, line) {
+  for (const [from, to] of stretches(g, line.length)) {
+    const begin = Math.max(0, from - 1); // over the corner where they meet
+    g.beginPath();
+    for (let i = begin; i <= to; i++) if (i === begin) g.moveTo(...line[i]); else g.lineTo(...line[i]);
+    g.stroke();
+  }
+}
+
+/** Fill between two lines of as many points. @param {any} g @param {[number, number][]} top @param {[number, number][]} bottom */
+function filled(g, top, bottom) {
+  for (const [from, to] of stretches(g, top.length)) {
+    /** Stretches meet between pixels: over one it would be filled twice. @param {[number, number][]} line @param {number} i */
+    const x = (line, i) => ((i === from && from) || (i === to && to < line.length - 1) ? Math.round(line[i][0]) : line[i][0]);
+    g.beginPath(); g.moveTo(x(top, from), top[from][1]);
+    for (let i = from + 1; i <= to; i++) g.lineTo(x(top, i), top[i][1]);
+    for (let i = to; i >= from; i--) g.lineTo(x(bottom, i), bottom[i][1]);
+    g.closePath(); g.fill();
+  }
+}
+
+/**
  * A series as a line.
  * @param {CanvasRenderingContext2D} g @param {number[]} edges @param {ArrayLike<number>} values
  * @param {(s: number) => number} x @param {any} scale @param {string} colour @param {{width?: number, joined?: boolean}} [o]
  */
 function polyline(g, edges, values, x, scale, colour, o = {}) {
   g.strokeStyle = colour; g.lineWidth = o.width ?? 1.6; g.lineJoin = "round";
-  g.beginPath();
-  for (const piece of pieces(edges, values, x, scale, !!o.joined)) piece.forEach(([px, py], i) => (i ? g.lineTo(px, py) : g.moveTo(px, py)));
-  g.stroke();
+  for (const piece of pieces(edges, values, x, scale, !!o.joined)) stroked(g, piece);
 }
 
 /**
@@ -112,13 +143,10 @@ function polyline(g, edges, values, x, scale, colour, o = {}) {
  */
 function area(g, edges, low, high, x, scale, colour, alpha, joined = false) {
   g.save(); g.fillStyle = colour; g.globalAlpha = alpha;
-  const bottoms = pieces(edges, low, x, scale, joined), tops = pieces(edges, high, x, scale, joined);
-  tops.forEach((top, k) => {
-    g.beginPath();
-    top.forEach(([px, py], i) => (i ? g.lineTo(px, py) : g.moveTo(px, py)));
-    for (const [px, py] of (bottoms[k] ?? []).slice().reverse()) g.lineTo(px, py);
-    g.closePath(); g.fill();
-  });
+  /** Where both are known. @param {ArrayLike<number>} some @param {ArrayLike<number>} others */
+  const known = (some, others) => pieces(edges, Float64Array.from(some, (v, i) => (Number.isNaN(others[i]) ? NaN : v)), x, scale, joined);
+  const bottoms = known(low, high);
+  known(high, low).forEach((top, k) => filled(g, top, bottoms[k]));
   g.restore();
 }
 

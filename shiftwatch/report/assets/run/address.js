@@ -43,8 +43,9 @@ function goTo(view, hash) {
     if (step < time.lo || step >= time.hi) time.reset();
   }
   if (from !== null && to !== null && to > from) time.zoom(from, to);
+  if (name === null && metric === null) return true; // the times were told
+  view.tell("site"); // which reads the layout, and so comes before what changes it
   view.tell("map");
-  view.tell("site");
   return true;
 }
 

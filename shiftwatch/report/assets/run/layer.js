@@ -18,6 +18,7 @@ function layerOf(view) {
   $("previous").addEventListener("click", () => neighbour(-1));
   $("next").addEventListener("click", () => neighbour(1));
 
+  let lasting = 0; // charts that do not ask for the metric
   function show() {
     const { run, site } = view;
     tracks.clear();
@@ -30,9 +31,15 @@ function layerOf(view) {
     segmented($("axis"), "Axis of values", [["linear", "Linear"], ["symlog", "Logarithmic far out"]], kind, (v) => { view.axis = v; show(); });
     if (t && span) distribution(t, span, kind);
     shares();
+    lasting = tracks.charts.length;
+    rest(0);
+  }
+
+  /** @param {number} from the first chart that is new */
+  function rest(from) {
     metric();
     training();
-    tracks.done();
+    tracks.done(from);
   }
 
   function head() {
@@ -63,11 +70,13 @@ function layerOf(view) {
     }, [4, 3, 2, 1, 0].map((k) => ({ name: names[k], values: t.q[k], colour: k === 2 ? ink.accent : undefined })),
     reference ? ["reference median", three(reference[2]), ink.faint] : null);
 
+    /** @type {any} */ let picture, /** @type {any} */ colours; // the same for all steps in view
     tracks.add("Histogram", [[rgb(ink.density[200]), `${night() ? "brighter" : "darker"} is denser`, "box"]], 176, (g, box, x) => {
       const [a, b] = bulk(run, site) ?? [lo, hi];
       const scale = vertical(kind, Math.min(a, lo), Math.max(b, hi), box.y, box.h, t.unit);
       valueAxis(g, box, scale);
-      inside(g, box, () => densityMap(g, box, x, run, site, scale, joined));
+      if (colours !== ink.density) { colours = ink.density; picture = densityPicture(box, run, site, scale); }
+      inside(g, box, () => densityMap(g, box, x, run.sliceEdges, picture, joined));
     }, [{ name: "mean", values: t.mean }, { name: "std", values: t.std }, { name: "median", values: t.q[2] }]);
 
     const low = t.mean.map((/** @type {number} */ m, /** @type {number} */ i) => m - t.std[i]), high = t.mean.map((/** @type {number} */ m, /** @type {number} */ i) => m + t.std[i]);
@@ -109,6 +118,7 @@ function layerOf(view) {
     }
   }
   view.on("site", show);
+  view.on("metric", () => { if (view.site >= 0) { tracks.clear(lasting); rest(lasting); } });
   return show;
 }
 

@@ -26,13 +26,10 @@ function momentOf(view) {
         g.fillText(three(v), px, box.y + plotted + 12);
       }
       for (const [values, colour, alpha] of /** @type {[Float64Array, string, number][]} */ ([[then, ink.faint, 0.28], [now, ink.accent, 0.24]])) {
-        const trace = () => {
-          g.beginPath(); g.moveTo(box.x, box.y + plotted);
-          values.forEach((v, i) => g.lineTo(box.x + i + 0.5, box.y + plotted * (1 - v / top)));
-          g.lineTo(box.x + box.w, box.y + plotted);
-        };
-        trace(); g.fillStyle = colour; g.globalAlpha = alpha; g.fill();
-        trace(); g.globalAlpha = 1; g.strokeStyle = colour; g.lineWidth = 1.4; g.stroke();
+        const floor = box.y + plotted, inner = Array.from(values, (v, i) => [box.x + i + 0.5, floor - (plotted * v) / top]);
+        /** @type {any} */ const trace = [[box.x, floor], ...inner, [box.x + box.w, floor]];
+        g.fillStyle = colour; g.globalAlpha = alpha; filled(g, trace, trace.map((/** @type {number[]} */ [px]) => [px, floor]));
+        g.globalAlpha = 1; g.strokeStyle = colour; g.lineWidth = 1.4; stroked(g, trace);
       }
     },
     data: () => {

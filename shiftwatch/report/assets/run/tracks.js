@@ -7,18 +7,19 @@ class Tracks {
     this.view = view; this.host = host;
     /** @type {Chart[]} */ this.charts = [];
   }
-  clear() {
-    this.host.style.minHeight = `${this.host.offsetHeight}px`; // what is below does not jump
-    for (const chart of this.charts) chart.remove();
-    this.charts = [];
-    this.host.replaceChildren();
+  /** @param {number} [from] the first chart to take away */
+  clear(from = 0) {
+    if (!from) this.host.style.minHeight = `${this.host.offsetHeight}px`; // what is below does not jump
+    for (const chart of this.charts.splice(from)) chart.remove();
+    while (this.host.children.length > from) this.host.lastChild.remove();
   }
-  /** All are there: draw them, with the steps under the last. */
-  done() {
-    const bottom = this.charts[this.charts.length - 1];
-    if (bottom) bottom.o.axis = true;
-    else this.host.append(h("p", { class: "quiet" }, "No value was seen here."));
-    for (const chart of this.charts) chart.redraw();
+  /** All are there: draw them, with the steps under the last. @param {number} [from] the first that is new */
+  done(from = 0) {
+    if (!this.charts.length) this.host.append(h("p", { class: "quiet" }, "No value was seen here."));
+    this.charts.forEach((chart, i) => {
+      const axis = i === this.charts.length - 1;
+      if (i >= from || !!chart.o.axis !== axis) { chart.o.axis = axis; chart.redraw(); }
+    });
     this.host.style.minHeight = "";
   }
   /**

@@ -15,10 +15,10 @@ class View {
     this.mode = "train"; this.tensor = "output"; this.metric = ""; this.filter = /(?:)/; this.axis = "";
     this.site = -1; this.layer = "";
     /** @type {Set<string>} */ this.closed = new Set();
-    /** @type {Record<string, (() => void)[]>} */ this.listeners = { run: [], map: [], site: [], colours: [] };
+    /** @type {Record<string, (() => void)[]>} */ this.listeners = { run: [], map: [], site: [], metric: [], colours: [] };
     this.begin();
   }
-  /** Hear of a change: "run" (all of it is new), "map", "site" (another layer), "colours". @param {string} what @param {() => void} then */
+  /** Hear of a change: "run" (all of it is new), "map", "site" (another layer), "metric" (nothing else), "colours". @param {string} what @param {() => void} then */
   on(what, then) { this.listeners[what].push(then); }
   /** @param {string} what */
   tell(what) { for (const then of this.listeners[what]) then(); }
@@ -100,7 +100,7 @@ class View {
     if (twin !== undefined) this.open(twin);
   }
   /** @param {string} key */
-  measure(key) { this.metric = key; this.tell("map"); this.tell("site"); }
+  measure(key) { this.metric = key; this.tell("map"); this.tell("metric"); }
   /** @param {string} block */
   fold(block) { if (!this.closed.delete(block)) this.closed.add(block); this.tell("map"); }
   /** The same run, grown. @param {RunData} run @param {string} markdown */
