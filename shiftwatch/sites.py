@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -120,16 +121,31 @@ class Sites:
 
     @cached_property
     def main(self) -> np.ndarray:
-        """Sites that are no bias and no slope: of weights and updates those that carry a layer.
+        """Sites that are no bias, no slope and no single factors before a norm: of weights and updates
+        those that carry a layer.
 
-        Either may well be near zero, where a relative size says little.
+        Any of these may well be near zero, where a relative size says little.
         """
+        factors = self._factors
 
         def carries(site: Site) -> bool:
             slope = site.layer in self.layers and self.layers[site.layer].module == "PReLU"
-            return not slope and (not site.part or site.part.startswith("weight"))
+            weight = not site.part or site.part.startswith("weight")
+            return weight and not slope and site.layer not in factors
 
         return np.array([carries(site) for site in self.all], bool)
+
+    @cached_property
+    def _factors(self) -> frozenset[str]:
+        """Layers of one weight per unit that feed norms alone: these undo whatever size it has."""
+        feeds: dict[str, list[bool]] = {}
+        for layer in self.layers.values():
+            for parent in layer.parents:
+                feeds.setdefault(parent, []).append(bool(layer.norm))
+        single = {
+            n for n, layer in self.layers.items() if layer.shape and prod(layer.shape[1:]) == 1
+        }
+        return frozenset(n for n in single if all(feeds.get(n, [False])))
 
     @cached_property
     def learning(self) -> np.ndarray:

@@ -57,7 +57,7 @@ class Beginning:
             its first readings: of healthy heads it falls over hundreds of steps.
     """
 
-    limits: tuple[tuple[int, float], ...] = ((1, 0.6), (4, 0.25), (8, 0.12))
+    limits: tuple[tuple[int, float], ...] = ((1, 0.6), (4, 0.25), (8, 0.15))
     young: int = 16
     moved: float = 0.2
     stands: tuple[tuple[float, float], ...] = ((0.2, 0.98), (0.4, 0.93))
