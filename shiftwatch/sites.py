@@ -166,6 +166,24 @@ class Sites:
         return np.array(sorted(columns, key=lambda c: self.order[c]), np.int64)
 
     @cached_property
+    def passing(self) -> tuple[np.ndarray, np.ndarray]:
+        """Columns of what enters each site's layer in training, the first of several, and of the
+        gradient of what leaves it: int64[sites] each; -1 where it is not seen.
+        """
+        inputs = {self.all[c].layer: c for c in self.columns("input", train=True)[::-1].tolist()}
+        back = {self.all[c].layer: c for c in self.columns("gradient", train=True)[::-1].tolist()}
+
+        def enters(name: str) -> int:
+            fed = (self.gives[p] for p in self.parents(name) if p in self.gives)
+            return inputs.get(name, next(fed, -1))
+
+        names = [site.layer for site in self.all]
+        return (
+            np.array([enters(name) for name in names], np.int64),
+            np.array([back.get(name, -1) for name in names], np.int64),
+        )
+
+    @cached_property
     def entering(self) -> int:
         """Column of the model's input in training, the first where it has several; -1 for none."""
         columns = self.columns("input", train=True).tolist()

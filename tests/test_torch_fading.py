@@ -138,6 +138,34 @@ def test_a_run_that_was_interrupted_says_what_one_that_was_not_says(
     assert len(whole.alerts) == (scale is lost)
 
 
+class Beside(nn.Module):
+    """Three layers beside two, of which the rectified units can be told to die."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.side = nn.Sequential(
+            nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 20)
+        )
+        self.body = mlp()
+
+    def forward(self, x: Any) -> Any:
+        return self.body(x + self.side(x))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("place", [0, 2])
+def test_updates_that_fade_where_units_died_are_not_said_of_the_layers_beside_them(
+    place: int, optimizer: str
+) -> None:
+    """Found on a spatial transformer, in most layers of which nothing moved any more."""
+
+    def after(step: int, model: Any) -> None:
+        if step >= 100:
+            model.side[place].bias.data.fill_(-100.0)
+
+    assert train(OPTIMIZERS[optimizer], model=Beside, after=after, rules=[Fading()]).alerts == []
+
+
 class Grows(nn.Module):
     """A branch that takes part from step 60 on, in training mode as in any other."""
 
