@@ -493,8 +493,26 @@ def test_the_last_units_that_die_raise_the_alarm_that_the_first_did_not() -> Non
     assert notes == [("info", 0.625), ("critical", 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "severity"),
+    [
+        (0.0, 0.875, "info"),
+        (0.0, 0.9375, "critical"),
+        (0.5, 0.9375, "info"),
+        (0.5, 1.0, "critical"),
+    ],
+)
+def test_the_last_units_of_a_layer_that_never_had_many_are_no_alarm_until_all_are_gone(
+    before: float, after: float, severity: str
+) -> None:
+    show = relu(lambda step: before if step < 64 else after)
+    (alert,) = [a for a in watch(show, 192).history.alerts if a.kind == "dead"]
+    assert (alert.severity, alert.value) == (severity, after)
+
+
 def test_a_layer_born_dead_is_found_once_it_can_be_told() -> None:
-    monitor = watch(relu(lambda step: 0.75), 64)
+    assert watch(relu(lambda step: 0.875), 64).alerts == []
+    monitor = watch(relu(lambda step: 0.9375), 64)
     assert said(monitor.alerts) == [("relu1", "dead")]
     assert monitor.alerts[0].detected <= 23 and "from the start" in monitor.alerts[0].message
 

@@ -50,7 +50,7 @@ class Birth:
             behind the other). Nets that learn keep 4e-5 and more.
     """
 
-    gain: float = 8.0
+    gain: float = 10.0
     drowns: float = 4.0
     least: float = 0.005
     scale: float = 16.0

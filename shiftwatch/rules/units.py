@@ -4,7 +4,8 @@ Both have an absolute meaning, so both are judged by level; but healthy nets hav
 either, so it is the growth over the layer's own beginning that counts. A layer that is
 born broken has no growth to show: the first windows are judged by level, with wide limits. And a
 unit that is silent under the data of late may wake under others, as where classes come in blocks:
-that many of a layer are is worth a note, and an alarm only where hardly one is left.
+that many of a layer are is worth a note, and an alarm only where hardly one is left of a layer that had
+many, or none of any.
 """
 
 from __future__ import annotations
@@ -47,8 +48,10 @@ class Growth:
         birth: level at the start from which a layer counts as born broken.
         level: smallest level that is reported later, …
         growth: … and the smallest growth over the beginning.
-        alarm: level under which growth is a note and no alarm.
-        critical: level from which it is critical.
+        alarm: level under which growth is a note and no alarm, …
+        most: … and growth under which it is, …
+        gone: … unless it led to this level.
+        critical: level from which an alarm is critical.
         what: for the message.
     """
 
@@ -58,19 +61,25 @@ class Growth:
     level: float
     growth: float
     alarm: float
+    most: float
+    gone: float
     critical: float
     what: str
 
-    def severity(self, level: float, born: bool) -> str:
+    def loud(self, level: np.ndarray, growth: np.ndarray) -> np.ndarray:
+        """Whether growth to a level is an alarm: bool, as the levels."""
+        return (level >= self.alarm) & ((growth >= self.most) | (level >= self.gone))
+
+    def severity(self, level: float, loud: bool) -> str:
         """By how much of a layer is left."""
-        if level >= self.critical:
-            return "critical"
-        return "warning" if born or level >= self.alarm else "info"
+        if not loud:
+            return "info"
+        return "critical" if level >= self.critical else "warning"
 
 
-DEAD = Growth("dead", "dead_fraction", 0.75, 0.45, 0.4, 0.9, 0.9, "of the units are dead")
+DEAD = Growth("dead", "dead_fraction", 0.9, 0.45, 0.4, 0.9, 0.8, 0.97, 0.9, "of the units are dead")
 SATURATED = Growth(
-    "saturation", "saturation", 0.75, 0.7, 0.3, 0.0, 0.8, "of the values are saturated"
+    "saturation", "saturation", 0.75, 0.7, 0.3, 0.0, 0.0, 0.0, 0.8, "of the values are saturated"
 )
 
 
@@ -159,7 +168,7 @@ class UnitHealth:
         excess = self._cusum.k + weight * (ratio - self._cusum.k)
         total, _ = self._cusum.update(state.sum, np.where(seen, excess, np.nan))
         ripe = seen & (total.on | (ratio >= 3)) & (ratio >= 1) & (level >= limits.level)
-        loud = born | (level >= limits.alarm)
+        loud = born | limits.loud(level, growth)
         stage = np.where(born | ripe, np.where(loud, 2, 1), 0)
         fires = stage > state.stage
         firings = [
@@ -167,7 +176,7 @@ class UnitHealth:
                 step=first,
                 column=column,
                 kind=limits.kind,
-                severity=limits.severity(float(level[column]), bool(born[column])),
+                severity=limits.severity(float(level[column]), bool(loud[column])),
                 metric=limits.metric,
                 value=float(level[column]),
                 limit=float(limits.birth if born[column] else base[column] + needed[column]),
