@@ -97,6 +97,16 @@ def place(layer: str) -> str:
     return f"layer {layer}" if layer.isdecimal() else layer
 
 
+def capital(sentence: str) -> str:
+    """A sentence that begins with a capital letter; the others stay as they are.
+
+    Example:
+        >>> capital("loss of fc1.Weight")
+        'Loss of fc1.Weight'
+    """
+    return sentence[:1].upper() + sentence[1:]
+
+
 def listed(words: list[str]) -> str:
     """Words in a row: ``a, b and c``.
 

@@ -371,7 +371,7 @@ class InputHook(Hook):
                 source.passed(tensor.shape, training)
                 source.sweeper.begin((("", tensor),), training)
                 if source.inputs and not self.dark:
-                    tap.record(_places(tensor) if real else _sequences(tensor))
+                    tap.record(_flat(tensor))
                 return
         given = [*tensors(args), *tensors(kwargs)]
         if _transform() is None:
@@ -400,7 +400,7 @@ class InputHook(Hook):
                     source.failed(f"{INPUT}[{path}]" if path else INPUT, "input", error, dark)
                     self.unseen |= {path} if dark else set()  # else there is nothing this time
                     continue
-            _record(tap, _places(tensor))
+            _record(tap, _flat(tensor) if _simple(tensor) else tensor)
         if training and not taps:
             self._see_ids(source, given)
 
@@ -411,19 +411,12 @@ class InputHook(Hook):
             return
         if self.ids is None:
             self.ids = source.sites.open(Site(INPUT, "input", IDS), -1, "", plain(tensor))
-        _record(self.ids, _sequences(tensor))
+        _record(self.ids, _flat(tensor))
 
 
-def _sequences(tensor: Tensor) -> Tensor:
-    """Ids with all of a sample along one axis."""
+def _flat(tensor: Tensor) -> Tensor:
+    """All of a sample along one axis, every pixel, every moment a unit: so it shows whether samples differ."""
     return tensor.flatten(1) if tensor.dim() > 2 and tensor.is_contiguous() else tensor
-
-
-def _places(tensor: Tensor) -> Tensor:
-    """Images and series with every pixel, every moment as a unit: so it shows whether samples differ."""
-    if tensor.dim() >= 3 and _simple(tensor) and tensor.is_contiguous():
-        return tensor.flatten(1)
-    return tensor
 
 
 compiled.never_alone(ForwardHook.__call__, Follower.__call__, InputHook.__call__)

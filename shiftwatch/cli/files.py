@@ -31,13 +31,14 @@ def read(folder: str, attempt: str | None = None) -> Run:
     Raises:
         OSError, ValueError: where it cannot be read, with the cure.
     """
-    from shiftwatch.live.finding import Finder
     from shiftwatch.store import open_run
 
     number = int(attempt) if attempt and attempt.isdecimal() else attempt
     try:
         run = open_run(folder, attempt=number)
     except ValueError:
+        from shiftwatch.live.finding import Finder
+
         top = Path(folder)
         below = [name for name, (path, _) in Finder(top).runs().items() if path != top]
         if below:

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         return follow(args.folder, args.all)
     from shiftwatch import wording
     from shiftwatch.cli.layers import layer_table
+    from shiftwatch.epochs import EPOCH
 
     with waiting("Reading the run"):
         recorded = read(args.folder, args.attempt)
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     _section("Incidents", [(line, i.severity) for i in incidents for line in _incident(i)])
     _section(heading, rows)
     dark = [e for e in recorded.events if e.kind == "dark"]
-    plain = ("dark",) if args.all else ("dark", "epoch")
+    plain = ("dark",) if args.all else ("dark", EPOCH)
     others = [e for e in recorded.events if e.kind not in plain]
     _section("Not seen", _events(dark, len(dark)))
     _section("Events", _events(others, len(others) if args.all else _EVENTS))

@@ -18,7 +18,7 @@ from shiftwatch.comparison.schedules import schedules
 from shiftwatch.records import INPUT, Alert
 from shiftwatch.run import Run
 from shiftwatch.store import open_run
-from shiftwatch.wording import count, run_name
+from shiftwatch.wording import capital, count, run_name
 
 #: A difference is told by the first of these groups that has departed; within a group, by
 #: the measure with the greatest score. What follows from another comes after it.
@@ -290,7 +290,7 @@ def _departures(found: Against, name_a: str) -> tuple[str, ...]:
     like = f"{found.name} is like {name_a}: none of {of} departs over steps {first:,}–{last:,}."
     return (
         like,
-        *([f"{rates[:1].upper()}{rates[1:]}."] if rates else []),
+        *([f"{capital(rates)}."] if rates else []),
         *([f"For a while, {passed[0].sentence}."] if passed else []),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shiftwatch.records import Alert
-from shiftwatch.wording import number
+from shiftwatch.wording import capital, number
 
 # Negative numbers and powers of ten, but no part of a name, a range or another number.
 _FIGURE = re.compile(
@@ -84,7 +84,7 @@ def _read(alert: Alert) -> tuple[str, str]:
     if not found or not alert.message.startswith(start) or " " in label:
         return alert.tensor, alert.message
     words = _FIGURE.sub(_readable, words.removesuffix(f"; began in {alert.origin}"))
-    return label, words[:1].upper() + words[1:]
+    return label, capital(words)
 
 
 def _readable(figure: re.Match[str]) -> str:

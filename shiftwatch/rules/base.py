@@ -114,6 +114,11 @@ class Judge(Protocol):
         """Judge a batch; ``state`` is of ``columns(evidence.sites)``."""
 
 
+def lapsed(until: np.ndarray, step: int) -> np.ndarray:
+    """Steps until which sites are left alone, as int64, -1 for none: those reached by now are over."""
+    return np.where(until <= step, -1, until)
+
+
 def grown(state: Any, fresh: Any) -> Any:
     """A state of fewer sites, put into the leading part of a fresh one of more.
 

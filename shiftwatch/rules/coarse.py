@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.rules.base import Evidence, Firing, Verdict, lapsed
 from shiftwatch.sites import Sites
 from shiftwatch.summaries import Summary
 from shiftwatch.summaries.histogram import EDGES, ZERO_BIN
@@ -69,8 +69,7 @@ class Coarse:
         known = (seen.count >= self.values) & ~evidence.sites.weightless[mine]
         coarse = known & (zeros >= self.zeros) & (gap >= self.gap)
         fired = coarse & (state.fine >= self.burn_in) & (state.until < 0)
-        until = np.where(fired, step + self.memory, state.until)
-        until = np.where((until >= 0) & (step >= until), -1, until)
+        until = lapsed(np.where(fired, step + self.memory, state.until), step)
         # What has come to stay is not raised again.
         fine = np.where(fired, 0, state.fine + (known & ~coarse))
         firings = [

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.rules.base import Evidence, Firing, Verdict, lapsed
 from shiftwatch.sites import Sites
 
 # Passing values that are expected of a window, under which it says nothing.
@@ -59,7 +59,7 @@ class Dropout:
     def update(self, state: DropoutState, evidence: Evidence) -> Verdict:
         """Judge the window."""
         mine, step = self.columns(evidence.sites), int(evidence.frame.steps[-1])
-        until = np.where((state.until >= 0) & (step >= state.until), -1, state.until)
+        until = lapsed(state.until, step)
         drops, before = evidence.sites.dropouts
         if not drops.size:
             return Verdict(state, [], until >= 0)

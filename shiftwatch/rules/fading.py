@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.rules.base import Evidence, Firing, Verdict, lapsed
 from shiftwatch.sites import Sites
 
 # Steps from one note of the levels to the next: they are compared with the last but one.
@@ -80,7 +80,7 @@ class Fading:
             _recent(state.level[1], _flow(evidence, mine)),
         ])  # fmt: skip
         loss = _recent(state.loss, _logs(evidence.losses)[:, None])
-        until = np.where(state.until <= last, -1, state.until)
+        until = lapsed(state.until, last)
         main = sites.main[mine]
         with np.errstate(invalid="ignore"):
             fall, thinner = state.past[1] - level

@@ -13,7 +13,7 @@ from shiftwatch import alpha
 from shiftwatch.detectors import Jump
 from shiftwatch.detectors.jump import Jumped, JumpState
 from shiftwatch.medians import medians
-from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.rules.base import Evidence, Firing, Verdict, lapsed
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch
 
@@ -201,7 +201,7 @@ class Optimizer:
         firings += self._falls(sites, mine, out, u, batch, until)
         if not idle.any():
             still, moved = np.where(known.any(0), 0, still), moved | known.any(0)
-        until = np.where((until >= 0) & (batch.steps[-1:].max(initial=0) >= until), -1, until)
+        until = lapsed(until, batch.steps[-1:].max(initial=0))
         due = course.seen[-1] // _NOTED > state.seen // _NOTED
         noted = np.where(due, [course.most[-1], state.noted[0]], state.noted)
         state = OptimizerState(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.rules.base import Evidence, Firing, Verdict, lapsed
 from shiftwatch.sites import Sites
 
 # Latest windows of which the largest share is the usual one: a fault begins in the middle of one.
@@ -80,8 +80,7 @@ class Rectified:
         ]
         latest = np.concatenate([state.shares[1:], share[None]])
         latest[:, fired] = 0.0
-        until = np.where(fired, step + self.memory, state.until)
-        until = np.where((until >= 0) & (step >= until), -1, until)
+        until = lapsed(np.where(fired, step + self.memory, state.until), step)
         return Verdict(
             RectifiedState(np.where(known, latest, state.shares), until), firings, until >= 0
         )

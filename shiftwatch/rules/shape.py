@@ -9,7 +9,7 @@ import numpy as np
 
 from shiftwatch.detectors import Jump
 from shiftwatch.detectors.jump import JumpState
-from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.rules.base import Evidence, Firing, Verdict, lapsed
 from shiftwatch.sites import Sites
 
 
@@ -85,7 +85,7 @@ class Shape:
             )
             for column in np.flatnonzero(fired).tolist()
         ]
-        until = np.where((until >= 0) & (step >= until), -1, until)
+        until = lapsed(until, step)
         return Verdict(ShapeState(inner, until), firings, until >= 0)
 
     def _entered(self, evidence: Evidence, mine: np.ndarray) -> float:
