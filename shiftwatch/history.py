@@ -95,13 +95,16 @@ class History:
         """Add everything of an earlier part of the same run; its sites are known already."""
         table = {key: run.metric(key) for key in run.metrics}
         schedule = np.array(run.schedule)
+        dead = (window for chunk in run.chunks for window in chunk.dead.each())
         for i in range(len(run)):
             metrics = {key: values[i] for key, values in table.items()}
             losses = run.losses[i : i + 1]
             span = int(run.first[i]), int(run.steps[i])
             inside = slice(*np.searchsorted(schedule[0], [span[0], span[1] + 1]))
             rates = schedule[:, inside]
-            self.add_window(Window(*span, run.summary(i), metrics, losses, run.overhead, rates))
+            self.add_window(
+                Window(*span, run.summary(i), metrics, losses, run.overhead, rates, next(dead))
+            )
         for alert in run.alerts:
             self.add_alert(alert)
         for incident in run.incidents:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from shiftwatch.catalogue import arity, extended, metrics
+from shiftwatch.dead import Dead
 from shiftwatch.divergences.js import js_null
 from shiftwatch.explained import explain, explained_init
 from shiftwatch.frame import Framed, Wanted, framing
@@ -31,7 +32,7 @@ from shiftwatch.shares import Share
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch, Census
 from shiftwatch.stages import Stages, finish
-from shiftwatch.statistics.dead_fraction import dead_share
+from shiftwatch.statistics.dead_fraction import dead_units
 from shiftwatch.summaries import Summary
 from shiftwatch.window import Window, widened
 
@@ -172,7 +173,8 @@ class Judgement:
         values = self._measure(summary, last)
         yield
         dead = np.full(number, np.nan)
-        dead[forward] = dead_share(units)
+        silent = dead_units(units)
+        dead[forward] = units.average(silent)
         values["dead_fraction"] = np.where(summary.bounded & (summary.count > 0), dead, np.nan)
         values["relative_update"] = _mean_seen(update)
         norms = running_metrics(batch.running, number)
@@ -208,7 +210,10 @@ class Judgement:
             values |= probe_metrics(seen, places, number)
         rates = np.array([batch.steps, batch.learning_rate])
         rates = rates[:, ~np.isnan(rates[1])]
-        window = Window(int(batch.steps[0]), last, summary, values, losses, overhead, rates)
+        mortal = np.repeat(self.sites.one_sided[forward], np.diff(units.starts))
+        lost = Dead.of(mortal & (silent > 0), units.starts, forward)
+        span = int(batch.steps[0]), last
+        window = Window(*span, summary, values, losses, overhead, rates, lost)
         return Judged(window, tuple(alerts), tuple(incidents), hurry)
 
     def flush(self, step: int) -> tuple[list[Alert], list[Incident]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from shiftwatch import columns, tables
+from shiftwatch.dead import Dead, stacked
 from shiftwatch.records import SEVERITIES, Alert, Event, Incident, Layer, Site
 from shiftwatch.summaries.histogram import BINS, Histogram
 from shiftwatch.summaries.summary import Summary
@@ -45,6 +46,10 @@ class Chunk(Protocol):
     @property
     def rates(self) -> np.ndarray:
         """Steps, ascending, and the learning rate at each: float64[2, any]."""
+
+    @property
+    def dead(self) -> Dead:
+        """Units that are dead at the end of each window."""
 
     @property
     def overhead(self) -> np.ndarray:
@@ -112,6 +117,10 @@ class Rows:
     @cached_property
     def rates(self) -> np.ndarray:
         return rates_of(r.rates for r in self.rows)
+
+    @property
+    def dead(self) -> Dead:
+        return stacked([r.dead for r in self.rows])
 
     @cached_property
     def overhead(self) -> np.ndarray:
@@ -422,6 +431,36 @@ class Run:
         column = self.column(site) if isinstance(site, Site) else range(len(self.sites))[site]
         counts = [np.zeros((0, BINS), np.int64), *(c.histogram(column) for c in self.chunks)]
         return Histogram(np.concatenate(counts))
+
+    def dead_units(self, site: int | Site) -> np.ndarray:
+        """Which units of one site are dead at the end of each window.
+
+        Units die where an activation is flat on one side, as of a ReLU, and are kept for
+        outputs and inputs in training; see ``dead_fraction`` for when one counts as dead.
+
+        Args:
+            site: a column, or one of :attr:`sites`.
+
+        Returns:
+            bool[W, units]. Of a layer of more than 512 units those that are sampled, in the
+            order of :func:`shiftwatch.sampling.chosen`. Without units where none ever died,
+            and in what was recorded before shiftwatch kept them.
+
+        Example:
+            >>> from shiftwatch import Monitor
+            >>> values = np.ones((64, 3))
+            >>> with Monitor(run=False) as monitor:
+            ...     for step in range(24):
+            ...         values[:, 1] = step < 8
+            ...         monitor.observe("act", values, activation="relu")
+            ...         monitor.step()
+            >>> monitor.history.dead_units(Site("act")).tolist()
+            [[False, False, False], [False, True, False], [False, True, False]]
+        """
+        column = self.column(site) if isinstance(site, Site) else range(len(self.sites))[site]
+        parts = [np.zeros((0, 0), bool), *(c.dead.site(column) for c in self.chunks)]
+        width = max(part.shape[1] for part in parts)
+        return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]))) for p in parts])
 
     def column(self, site: Site) -> int:
         """Column of a site.

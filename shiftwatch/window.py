@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from shiftwatch.dead import Dead
 from shiftwatch.summaries.histogram import BINS, Histogram
 from shiftwatch.summaries.moments import Moments
 from shiftwatch.summaries.summary import Summary, Tallies
@@ -45,6 +46,7 @@ class Window:
         overhead: share of the step time spent in shiftwatch, 0 to 1.
         rates: float64[2, n], steps of the window, ascending, and the learning rate at each;
             none where it is unknown. A merged window keeps at most :data:`LOSSES`.
+        dead: units that are dead at its end, where any is.
     """
 
     first: int
@@ -54,6 +56,7 @@ class Window:
     losses: np.ndarray
     overhead: float
     rates: np.ndarray = field(default_factory=rates_of)
+    dead: Dead = field(default_factory=Dead.none)
 
     @property
     def span(self) -> int:
@@ -77,7 +80,8 @@ def merge(a: Window, b: Window) -> Window:
         both, weighted by their steps and ignoring NaN: not what the merged summary would
         give, for a metric is no sum. Losses are pooled evenly, to at most :data:`LOSSES`.
         Learning rates are not pooled, some are left out: who reads a schedule looks for
-        rates that were set, and the mean over a drop is one that never was.
+        rates that were set, and the mean over a drop is one that never was. Units are dead
+        that are at the end of the later window.
 
     Example:
         >>> def window(first: int, step: int, kl: float) -> Window:
@@ -103,6 +107,7 @@ def merge(a: Window, b: Window) -> Window:
         losses=_pooled(a, b),
         overhead=float(weighted([a.overhead, b.overhead], [a.span, b.span])),
         rates=_thinned(np.concatenate([a.rates, b.rates], axis=1)),
+        dead=b.dead,
     )
 
 
@@ -228,6 +233,7 @@ class Row:
         metrics: float[len(keys), sites].
         losses: float64[any].
         rates: float64[2, any].
+        dead_sites, dead_bits: ``sites`` and ``bits`` of :class:`shiftwatch.dead.Dead`.
     """
 
     first: int
@@ -243,6 +249,8 @@ class Row:
     metrics: np.ndarray
     losses: np.ndarray
     rates: np.ndarray
+    dead_sites: np.ndarray
+    dead_bits: np.ndarray
 
     @classmethod
     def of(cls, window: Window) -> Row:
@@ -283,6 +291,8 @@ class Row:
             ),
             losses=np.array(window.losses, np.float64).ravel(),
             rates=np.array(window.rates, np.float64).reshape(2, -1),
+            dead_sites=narrow(window.dead.sites),
+            dead_bits=window.dead.bits,
         )
 
     @property
@@ -295,6 +305,11 @@ class Row:
         """Size in memory, in bytes, but for some hundred of overhead."""
         arrays = (getattr(self, f.name) for f in fields(self))
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+    @property
+    def dead(self) -> Dead:
+        """Units that are dead at the end."""
+        return Dead(1, self.dead_sites, self.dead_bits)
 
     @cached_property
     def starts(self) -> np.ndarray:
@@ -312,6 +327,7 @@ class Row:
             losses=self.losses,
             overhead=self.overhead,
             rates=self.rates,
+            dead=self.dead,
         )
 
     def summary(self) -> Summary:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from shiftwatch import Monitor
 from shiftwatch.activations import FLAT
 from shiftwatch.divergences import DIVERGENCES
 from shiftwatch.history import History, Run, Window
@@ -208,3 +209,26 @@ def _judge(history: History, names: list[str], broken: int, onset: int, end: int
             2, names[-1], int(0.9 * end), int(0.9 * end) + 10, "warning", ("nonfinite",), (), end
         )
     )
+
+
+#: Layers of :func:`dying`: unit to the steps in which it is silent, the last of them exclusive.
+DEATHS = {
+    "early": {u: (40 + 8 * k, 120 if u == 5 else 10**6) for k, u in enumerate((31, 5, 0, 17))},
+    "late": dict.fromkeys(range(0, 64, 2), (160, 10**6)),
+}
+
+
+def dying(steps: int = 240) -> Run:
+    """Rectifiers of which some units fall silent, watched; of one unit it is for a while only."""
+    rng = np.random.default_rng(0)
+    with Monitor(run=False) as monitor:
+        for step in range(steps):
+            for name in ("early", "late"):
+                values = np.maximum(rng.normal(size=(32, 64)), 0)
+                for unit, (first, last) in DEATHS[name].items():
+                    if first <= step < last:
+                        values[:, unit] = 0
+                monitor.observe(name, values, activation="relu")
+            monitor.observe("flat", rng.normal(size=(32, 8)))
+            monitor.step(loss=1.0)
+    return monitor.history

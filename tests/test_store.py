@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from shiftwatch.dead import Dead
 from shiftwatch.history import Window
 from shiftwatch.records import Alert, Event, Incident, Layer, Site
 from shiftwatch.store import Writer, open_run
@@ -34,6 +35,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="signals, fork and limits of 
 PRELUDE = """
 import os, sys, time
 import numpy as np
+from shiftwatch.dead import Dead
 from shiftwatch.history import Window
 from shiftwatch.records import Layer, Site
 from shiftwatch.store import Writer
@@ -47,8 +49,9 @@ def window(step, sites=2):
     whole = draw.integers(0, 1000, (7, sites))
     summary = Summary(Moments(whole[0], *draw.normal(size=(6, sites))), Tallies(*whole[1:]),
                       Histogram(counts), np.ones(sites, bool))
+    dead = Dead.of(np.arange(3 * sites) % 3 < step % 3, 3 * np.arange(sites + 1), np.arange(sites))
     return Window(step, step, summary, {"kl": np.full(sites, float(step))}, np.array([step / 2]), 0.01,
-                  np.array([[step], [1 / (1 + step)]]))
+                  np.array([[step], [1 / (1 + step)]]), dead)
 """
 _names: dict = {}
 exec(PRELUDE, _names)
@@ -85,6 +88,8 @@ def alike(a: Window, b: Window) -> None:
     np.testing.assert_equal(a.overhead, b.overhead)
     assert a.losses.tobytes() == b.losses.tobytes()
     assert a.rates.tobytes() == b.rates.tobytes()
+    assert a.dead.sites.tolist() == b.dead.sites.tolist()
+    assert a.dead.bits.tolist() == b.dead.bits.tolist()
     assert a.summary.bounded.tolist() == b.summary.bounded.tolist()
     for group in ("moments", "tallies", "histogram"):
         left, right = getattr(a.summary, group), getattr(b.summary, group)
@@ -113,6 +118,8 @@ def windows(draw):
     reals = draw(arrays.arrays(np.float64, (6, sites), elements=real))
     keys = draw(st.lists(st.text(max_size=5), unique=True, max_size=3))
     values = draw(arrays.arrays(np.float64, (len(keys), sites), elements=real))
+    starts = np.cumsum([0, 3, 20, 0, 512][: sites + 1])
+    dead = draw(arrays.arrays(bool, (int(starts[-1]),)))
     return Window(
         first=draw(st.integers(0, 2**40)),
         step=draw(st.integers(0, 2**40)),
@@ -128,6 +135,7 @@ def windows(draw):
         rates=draw(
             arrays.arrays(np.float64, st.tuples(st.just(2), st.integers(0, 5)), elements=real)
         ),
+        dead=Dead.of(dead, starts, np.arange(sites)),
     )
 
 
@@ -346,27 +354,30 @@ def test_a_flipped_byte_in_the_tail_costs_one_window(tmp_path):
     writer.close()
 
 
-def test_a_run_from_before_learning_rates_were_kept_opens_without_them(tmp_path):
+def test_a_run_from_before_rates_and_dead_units_were_kept_opens_without_them(tmp_path):
     """Every frame of the run is written again as it was then, and the run goes on."""
     writer = recorded(tmp_path, range(150))
     for file in (*writer.folder.glob("*.seg"), *writer.folder.glob("*.tail")):
-        file.write_bytes(b"".join(without_rates(f) for _, _, f in scan(file.read_bytes())))
+        file.write_bytes(b"".join(older(f) for _, _, f in scan(file.read_bytes())))
     run = open_run(tmp_path)
     assert run.notes == [] and run.meta["format"] == 1
     np.testing.assert_array_equal(run.losses, np.arange(150) / 2)
     assert np.isnan(run.learning_rates).all() and run.learning_rates.shape == (150,)
     assert run.schedule[0].size == 0
+    assert run.dead_units(0).shape == (150, 0)
     with Writer.resume(tmp_path, "attempt-001", 149, limit=32) as resumed:  # merges old with new
         for step in range(150, 170):
             resumed.window(window(step))
     run = open_run(tmp_path)
     assert run.schedule[0].tolist() == list(range(150, 170))
     np.testing.assert_array_equal(run.schedule[1], 1 / np.arange(151, 171))
+    assert run.dead_units(0)[:, 0].tolist() == [s >= 150 and s % 3 > 0 for s in run.steps]
 
 
-def without_rates(frame):
-    """A frame as it was before learning rates were kept."""
-    kept = {n: frame[n] for n in frame.arrays if n not in ("rates", "rate_sizes")}
+def older(frame):
+    """A frame as it was before learning rates, and then dead units, were kept."""
+    later = ("rates", "rate_sizes", "dead_sites", "dead_bits")
+    kept = {n: frame[n] for n in frame.arrays if n not in later}
     packed = {n: kept.pop(n) for n, (_, _, pack, *_) in frame.arrays.items() if pack and n in kept}
     header = {key: value for key, value in frame.header.items() if key != "arrays"}
     return encode(header, kept, packed)
@@ -380,9 +391,11 @@ def test_a_damaged_segment_loses_only_what_is_damaged(tmp_path):
     data[frame.arrays["metric 0"][3]] ^= 0xFF
     data[frame.arrays["histograms"][3]] ^= 0xFF
     data[frame.arrays["rates"][3]] ^= 0xFF
+    data[frame.arrays["dead_bits"][3]] ^= 0xFF
     file.write_bytes(data)
     run = open_run(tmp_path)
-    assert "left out at steps 0 to 63: histograms, learning rates, metric 'kl'" in run.notes[0]
+    lost = "left out at steps 0 to 63: dead units, histograms, learning rates, metric 'kl'"
+    assert lost in run.notes[0] and run.dead_units(0).shape == (64, 0)
     assert np.isnan(run.learning_rates).all()
     assert not np.isnan(run.losses).any()
     assert np.isnan(run.metric("kl")).all()

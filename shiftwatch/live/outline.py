@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from shiftwatch.dead import Dead
 from shiftwatch.records import Layer, Site, from_plain
 from shiftwatch.run import Run, Table
 from shiftwatch.store import folder as layout
@@ -54,6 +55,11 @@ class Sketched:
     def rates(self) -> np.ndarray:
         """None: not read."""
         return rates_of()
+
+    @property
+    def dead(self) -> Dead:
+        """None: not read."""
+        return Dead.none(len(self.steps))
 
     def step_losses(self, window: int) -> np.ndarray:
         """Their mean alone."""

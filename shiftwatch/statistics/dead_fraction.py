@@ -64,10 +64,15 @@ def dead_fraction(summary: Summary, min_samples: int = 64) -> np.ndarray:
 
 def dead_share(units: Units, min_samples: int = 64) -> np.ndarray:
     """The same of units alone, whatever the activation: float64[...]."""
+    return units.average(dead_units(units, min_samples))
+
+
+def dead_units(units: Units, min_samples: int = 64) -> np.ndarray:
+    """Which they are: float64[units], 1 for dead, 0 for alive, NaN with too few values."""
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = units.active / (units.count - units.silent)  # while it was alive
         patience = _PATIENCE / -np.log1p(-rate)
     need = np.where(units.active > 0, np.clip(patience, min_samples, _LONGEST), min_samples)
     dead = (units.silent >= need).astype(float)
     known = units.count >= min_samples
-    return units.average(np.where(known, dead, np.nan))
+    return np.where(known, dead, np.nan)

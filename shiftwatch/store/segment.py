@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shiftwatch.dead import Dead, stacked
 from shiftwatch.run import Table
 from shiftwatch.store.framing import Frame, crc, encode, squeeze, unsqueeze
 from shiftwatch.summaries.histogram import BINS
@@ -18,6 +19,7 @@ from shiftwatch.summaries.summary import Summary
 from shiftwatch.window import COUNTS, REALS, Row, means, narrow, rates_of, widened
 
 _ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses", "rates")
+_DEAD = ("dead_sites", "dead_bits")  # there only where a unit is dead
 
 
 class Numbered(NamedTuple):
@@ -35,16 +37,18 @@ def encode_row(numbered: Numbered) -> bytes:
         "serial": numbered.serial, "last": numbered.last, "first": row.first, "step": row.step,
         "overhead": row.overhead, "keys": row.keys,
     }  # fmt: skip
-    return encode(header, {name: getattr(row, name) for name in _ROW_ARRAYS})
+    names = (*_ROW_ARRAYS, *(_DEAD if row.dead_bits.size else ()))
+    return encode(header, {name: getattr(row, name) for name in names})
 
 
 def decode_row(frame: Frame) -> Numbered:
     """Inverse of :func:`encode_row`; older frames know no learning rates."""
-    head = frame.header
-    arrays = {name: frame[name] for name in _ROW_ARRAYS if name in frame.arrays}
+    head, none = frame.header, Dead.none()
+    unknown = {"rates": rates_of(), "dead_sites": none.sites, "dead_bits": none.bits}
+    arrays = {n: frame[n] for n in (*_ROW_ARRAYS, *_DEAD) if n in frame.arrays}
     row = Row(
         first=head["first"], step=head["step"], overhead=head["overhead"],
-        keys=tuple(head["keys"]), **{"rates": rates_of(), **arrays},
+        keys=tuple(head["keys"]), **{**unknown, **arrays},
     )  # fmt: skip
     return Numbered(head["serial"], head["last"], row)
 
@@ -81,6 +85,9 @@ def encode_segment(rows: Sequence[Numbered]) -> bytes:
         "counts": narrow(counts),
         "bounded": bounded,
     }
+    dead = stacked([row.dead for row in plain])
+    if dead.bits.size:
+        arrays |= {"dead_sites": dead.sites, "dead_bits": dead.bits}
     arrays |= {f"metric {i}": narrow(values) for i, values in enumerate(metrics)}
     return encode({"keys": keys}, _encode_histograms(plain, sites), arrays)
 
@@ -163,6 +170,13 @@ class Segment:
             return [rates_of()] * len(self.index)
         return np.split(self.frame["rates"], np.cumsum(self.frame["rate_sizes"])[:-1], axis=1)
 
+    @property
+    def dead(self) -> Dead:
+        """Dead units of all windows; none in older runs. Cost: decoded whenever it is asked for."""
+        if not self.frame.arrays.keys() - self.frame.broken >= {*_DEAD}:
+            return Dead.none(len(self.index))
+        return Dead(len(self.index), self.frame["dead_sites"], self.frame["dead_bits"])
+
     @cached_property
     def mean_losses(self) -> np.ndarray:
         """Mean of the losses of each window that are known: float64[n], NaN where none is."""
@@ -177,6 +191,7 @@ class Segment:
         if array.startswith("metric "):
             return f"metric {self.keys[int(array.split()[1])]!r}"
         words = {"reals": "moments", "low": "histograms", "rates": "learning rates"}
+        words |= {"dead_bits": "dead units"}
         return words.get(array, array)
 
     def metric(self, key: str) -> np.ndarray:
@@ -240,6 +255,7 @@ class Segment:
         reals, counts, bounded = self.table()
         metrics = [self.metric(key) for key in self.keys]
         table = np.array(metrics).reshape(len(metrics), number, sites)
+        dead = list(self.dead.each())
         rows = []
         for i, (serial, last, first, step, known) in enumerate(self.index.tolist()):
             row = Row(
@@ -249,6 +265,7 @@ class Segment:
                 sizes=sizes[i][:known], bins=bins[i], hits=hits[i],
                 keys=self.keys, metrics=table[:, i, :known].copy(),
                 losses=self.losses[i], rates=self.rates[i],
+                dead_sites=narrow(dead[i].sites), dead_bits=dead[i].bits,
             )  # fmt: skip
             rows.append(Numbered(serial, last, row))
         return rows
@@ -319,6 +336,11 @@ class Part:
     @property
     def rates(self) -> np.ndarray:
         return rates_of(self.segment.rates[i] for i in self.keep)
+
+    @property
+    def dead(self) -> Dead:
+        found = self.segment.dead
+        return found if self.whole else found.taken(self.keep)
 
     @property
     def overhead(self) -> np.ndarray:
