@@ -204,6 +204,22 @@ def test_two_monitors_over_halves_judge_as_one_over_the_whole() -> None:
     assert total[0] == total[1] == 120 * 64 * 16
 
 
+def test_a_unit_is_kept_as_dead_that_is_on_all_ranks() -> None:
+    """Silent on one of them alone, it learns from the data of the other."""
+    data = np.abs(_data(120))
+    data[40:, :, 0] = 0  # on both
+    data[40:, 1::2, 1] = 0  # on rank 1
+    _, monitors = _pair({})
+    for x in data:
+        for rank, monitor in enumerate(monitors):
+            monitor.observe("act", x[rank::2], activation="relu")
+            monitor.step()
+    _close_both(monitors)
+    run = monitors[0].history
+    assert np.flatnonzero(run.dead_units(Site("act")).any(0)).tolist() == [0]
+    assert 40 < run.steps[run.dead_units(0)[:, 0]][0] < 64
+
+
 def _close_both(monitors: list[Monitor]) -> None:
     """Rank 1 waits for rank 0's last word, so it closes in a thread."""
     import threading

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from shiftwatch import report
+from shiftwatch.dead import Dead
 from shiftwatch.history import History, Run, Window
 from shiftwatch.records import Alert, Event, Incident, Layer, Site
 from shiftwatch.report import glossary
@@ -397,6 +398,33 @@ def test_the_payload_holds_the_rate_at_the_end_of_each_column_and_none_where_non
     assert last.size < 900
     np.testing.assert_allclose(sent["rates"], _halving(last), rtol=1e-4)
     assert payload(simulated(windows=5), Packed())["rates"] == []
+
+
+@pytest.mark.parametrize("windows", [50, 900])
+def test_the_payload_holds_the_units_that_die_in_the_order_in_which_they_do(windows: int) -> None:
+    """A bit for each column, of its end; nothing of sites and of units that never die."""
+    rng = np.random.default_rng(0)
+    since = rng.integers(0, 2 * windows, 300)
+    history = History()
+    for site in ("alive", "dying"):
+        history.add_site(Site(site), Layer(site))
+    for step in range(windows):
+        dead = (step >= since) & (rng.random(300) < 0.9)
+        kept = Dead.of(dead, np.array([0, 300]), np.array([1]))
+        history.add_window(Window(step, step, Summary.empty((2,)), {}, np.zeros(0), 0.0, dead=kept))
+    run, packed = history.view(), Packed()
+    sent = payload(run, packed)
+    ((site, offset, width, number),) = sent["dead"]
+    last = np.array(sent["time"]["last"])
+    expected = run.dead_units(1)[last]
+    blob = np.frombuffer(b"".join(packed.maps.parts), np.uint8)[offset:]
+    units = blob[: 2 * number].view("<u2")
+    rows = blob[2 * number :][: number * -(-last.size // 8)].reshape(number, -1)
+    assert (site, width, number) == (1, 300, expected.any(0).sum())
+    assert (np.diff(expected[:, units].argmax(0)) >= 0).all()
+    np.testing.assert_array_equal(
+        np.unpackbits(rows, axis=1, count=last.size).T, expected[:, units]
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 from shiftwatch import report
 from shiftwatch.run import Run
 from tests.browser import until
-from tests.simulated import empty_run, simulated
+from tests.simulated import dying, empty_run, simulated
 
 
 @contextmanager
@@ -77,6 +77,21 @@ def test_a_served_page_shows_what_was_added_and_stays_where_the_reader_was(brows
         page.hover("#strip canvas", position={"x": 1100, "y": 30})
         assert "Steps 9" in page.text_content("#tip b")
         assert "Learning rate0.1" in page.text_content("#tip")
+
+
+def test_a_served_page_carries_the_map_of_units_on(browser: Any) -> None:
+    """Nobody has died at first; then the layer that is looked at has its rows."""
+    shown: list[Any] = ["1", dying(32)]
+    with _served(lambda: (shown[0], shown[1])) as url, _visit(browser, url) as page:
+        page.evaluate("location.hash = '#layer=early'")
+        until(page, "document.querySelector('#layer-name').textContent == 'early'")
+        assert page.locator("h3:text('one by one')").count() == 0
+        shown[:] = "2", dying(120)
+        page.wait_for_selector("h3:text('one by one')")
+        shown[:] = "3", dying(240)
+        page.wait_for_selector("body[data-updates='3']")
+        assert page.text_content("#layer-name") == "early"
+        assert "4 of 64 units" in page.text_content("h3:text('one by one')")
 
 
 def test_a_page_opened_before_the_first_window_fills_itself(browser: Any) -> None:

@@ -15,7 +15,7 @@ from shiftwatch import report
 from shiftwatch.records import Event
 from tests.browser import exported, pictured, taken_away, until, violations
 from tests.browser import opened as opened
-from tests.simulated import HOSTILE, empty_run, simulated
+from tests.simulated import DEATHS, HOSTILE, dying, empty_run, simulated
 
 
 @functools.cache
@@ -199,6 +199,58 @@ def test_the_learning_rate_is_drawn_under_the_loss_and_taken_away_with_it(opened
     shorter = without.locator("#strip canvas").bounding_box()["height"]
     assert shorter < page.locator("#strip canvas").bounding_box()["height"]
     assert "rate" not in without.locator("#strip canvas").get_attribute("aria-label")
+
+
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)]
+)
+def test_the_units_that_die_are_drawn_named_and_taken_away(
+    opened: Any, width: int, dark: bool
+) -> None:
+    """One is dead for a while only; a layer whose units live has no such chart."""
+    name = f"report-units-{width}-{'dark' if dark else 'light'}"
+    page = opened(_dying(), width=width, dark=dark, name=name, at="#layer=early")
+    place = "#tracks .track:has(h3:text('one by one'))"
+    assert "4 of 64 units, the first to die on top" in page.text_content(f"{place} h3")
+    canvas = page.locator(f"{place} canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+
+    def told(unit: int, step: int) -> str:
+        row = [*DEATHS["early"]].index(unit)
+        left, right = 96 if width < 640 else 92, 8  # what a chart leaves free
+        x = left + (step + 0.5) / 240 * (box["width"] - left - right)
+        page.mouse.move(box["x"] + x, box["y"] + 6 + 14 * (row + 0.5))
+        return str(page.text_content("#tip"))
+
+    assert "unit 31not dead yet" in told(31, 20)
+    assert re.search(r"unit 31dead since step (4\d|5\d)dead4 of 64 units", told(31, 110))
+    assert re.search(r"unit 5alive again since step 1[12]\ddead3 of 64 units", told(5, 200))
+    rows = taken_away(page, place, least=5)
+    assert [row[0] for row in rows] == ["Unit", "31", "5", "0", "17"]
+    assert rows[1][1] == "0" and rows[1][-1] == "1" and rows[2][-1] == "0"
+    assert {cell for row in rows[1:] for cell in row[1:]} == {"0", "1"}
+    assert violations(page) == []
+    page.evaluate("location.hash = '#layer=flat'")
+    until(page, "document.querySelector('#layer-name').textContent == 'flat'")
+    assert page.locator(place).count() == 0
+
+
+def test_the_map_of_units_is_dark_where_they_are_dead_also_zoomed(opened: Any) -> None:
+    """Half of the units die at step 160: pale before, and dark from there to the end."""
+    page = opened(_dying(), at="#layer=late&from=120&to=220")
+    shade = """(x) => { const all = [...document.querySelectorAll('#tracks .track')];
+        const canvas = all.find((t) => t.textContent.includes('one by one')).querySelector('canvas');
+        const at = 92 + x * (canvas.clientWidth - 100), g = canvas.getContext('2d');
+        const [r, green, b] = g.getImageData(at * devicePixelRatio, 80 * devicePixelRatio, 1, 1).data;
+        return r - green; }"""
+    assert abs(page.evaluate(shade, 0.3)) < 30
+    assert page.evaluate(shade, 0.9) > 60
+
+
+@functools.cache
+def _dying() -> str:
+    return report.render(dying())
 
 
 def test_the_pictures_of_a_hostile_run_are_well_formed(opened: Any) -> None:

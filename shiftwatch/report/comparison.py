@@ -159,6 +159,7 @@ def _against(found: Against, run: Run, packed: dict[str, Packed], name: str) -> 
         "alerts": [],
         "tracks": [None] * len(sites),
         "shades": [None] * len(sites),
+        "dead": [],
     }
 
 

@@ -37,7 +37,7 @@ CHARTS = tuple(
 SCRIPTS = {
     "report": (
         *(f"run/{name}" for name in ("blocks", "view", "address", "strip", "map", "tracks")),
-        *(f"run/{name}" for name in ("layer", "moment", "overview", "live")),
+        *(f"run/{name}" for name in ("units", "layer", "moment", "overview", "live")),
         "report",
     ),
     "compare": ("compare",),

@@ -47,7 +47,7 @@ BLOBS = ("maps", "tracks", "shades")
 
 @dataclass
 class Packed:
-    """Three blobs of one run: ``maps`` (u8), ``tracks`` (u16, shuffled), ``shades`` (u8)."""
+    """Three blobs of one run: ``maps`` (u8, bits), ``tracks`` (u16, shuffled), ``shades`` (u8)."""
 
     maps: Blobs = field(default_factory=Blobs)
     tracks: Blobs = field(default_factory=Blobs)
@@ -109,6 +109,7 @@ def payload(run: Run, packed: Packed) -> dict[str, Any]:
         "maps": {k: packed_map(maps[k], entries[k].scale == "log", packed.maps) for k in keys},
         "tracks": _tracks(spread, packed.tracks),
         "shades": _shades(spread, packed.shades),
+        "dead": _dead(run, at, packed.maps),
         "reference": _reference(run, at, spread),
         "table": {k: table[k] for k in keys},
         "alerts": [to_plain(a) for a in run.alerts[:_MOST_RECORDS]],
@@ -261,6 +262,38 @@ def _shades(spread: Distributions, blob: Blobs) -> list[list[float] | None]:
         most = float(shares.max())
         codes = np.rint(np.sqrt(shares / most) * _HISTOGRAM_SHADES).astype(np.uint8)
         result.append([blob.add(codes), first, bins, most])
+    return result
+
+
+def _dead(run: Run, at: Columns, blob: Blobs) -> list[list[int]]:
+    """Units that are dead at the end of some column: [site, offset, width, units] of each site.
+
+    At the offset lie their numbers in the order in which they died, u16, and then of each in
+    that order a bit per column, in whole bytes.
+    """
+    ends, begun = at.starts[1:] - 1, 0
+    tables: dict[int, np.ndarray] = {}
+    widths: dict[int, int] = {}
+    for chunk in run.chunks:
+        into = slice(*np.searchsorted(ends, [begun, begun + len(chunk.steps)]))
+        dead = chunk.dead.taken(ends[into] - begun)
+        begun += len(chunk.steps)
+        for place, (site, width) in enumerate(dead.sites.T.tolist()):
+            bits = dead.packed(place)
+            table = tables.get(site, np.zeros((at.size, 0), np.uint8))
+            missing = max(bits.shape[1] - table.shape[1], 0)
+            table = tables[site] = np.pad(table, ((0, 0), (0, missing)))
+            table[into, : bits.shape[1]] = bits
+            widths[site] = max(width, widths.get(site, 0))
+    result = []
+    for site in sorted(tables):
+        flags = np.unpackbits(tables[site], axis=1)
+        ever = np.flatnonzero(flags.any(0))
+        if ever.size:
+            order = ever[np.argsort(flags[:, ever].argmax(0), kind="stable")]
+            offset = blob.add(order.astype("<u2"))
+            blob.add(np.packbits(flags[:, order].T, axis=1))
+            result.append([site, offset, widths[site], order.size])
     return result
 
 

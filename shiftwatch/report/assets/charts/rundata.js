@@ -63,6 +63,7 @@ class RunData {
         rows.set(site, { codes: blobs.maps.subarray(offset, offset + this.columns), low, high, unit: map.unit });
       this.rows.set(key, rows);
     }
+    /** @type {Map<number, number[]>} */ this.dead = new Map(json.dead.map((/** @type {number[]} */ [site, ...head]) => [site, head]));
     /** @type {Map<string, {top: number, bottom: number}>} */ this.reach = new Map(); // see reachOf
     this.metrics = json.metrics;
     this.alerts = json.alerts;
@@ -95,6 +96,17 @@ class RunData {
       all.push(track);
     }
     return { q: all.slice(0, 5), mean: all[5], std: all[6], unit };
+  }
+  /**
+   * Units of a site that are dead at the end of some column, in the order in which they died: their numbers, of how many they
+   * are, and whether the one in a row is in a column. @param {number} site
+   */
+  deaths(site) {
+    const head = this.dead.get(site);
+    if (!head) return null;
+    const [offset, width, n] = head, bytes = this.blobs.maps, bits = offset + 2 * n, stride = Math.ceil(this.columns / 8);
+    const units = Array.from({ length: n }, (_, r) => bytes[offset + 2 * r] + (bytes[offset + 2 * r + 1] << 8));
+    return { units, width, at: (/** @type {number} */ r, /** @type {number} */ c) => (bytes[bits + r * stride + (c >> 3)] >> (7 - (c & 7))) & 1 };
   }
   /** Share of a site's values in a bin of its histogram; bin −1: of all of them, 0 without any. @param {number} site @param {number} slice @param {number} bin */
   share(site, slice, bin) {

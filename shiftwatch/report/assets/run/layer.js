@@ -31,6 +31,7 @@ function layerOf(view) {
     segmented($("axis"), "Axis of values", [["linear", "Linear"], ["symlog", "Logarithmic far out"]], kind, (v) => { view.axis = v; show(); });
     if (t && span) distribution(t, span, kind);
     shares();
+    unitMap(tracks);
     lasting = tracks.charts.length;
     rest(0);
   }

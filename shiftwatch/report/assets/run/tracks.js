@@ -30,6 +30,19 @@ class Tracks {
    * @param {any[] | null} [extra] a line of the tip
    */
   add(title, keys, height, draw, series, extra = null) {
+    const { view } = this, { run } = view;
+    this.chart(title, keys, height, draw, (step) => [titleOf(run, run.column(step)), ...series.map((s) => [s.name, (s.word ?? three)(s.values[run.column(step)]), s.colour]), extra],
+      (all) => {
+        const [from, to] = run.between(view.time, all), rows = [];
+        for (let c = from; c <= to; c++) rows.push([run.json.time.first[c], run.json.time.last[c], ...series.map((s) => s.values[c])]);
+        return { heads: ["First step", "Last step", ...series.map((s) => s.name)], rows };
+      });
+  }
+  /**
+   * The same, of anything. @param {string} title @param {any[][]} keys @param {number} height @param {(g: any, box: any, x: (s: number) => number) => void} draw
+   * @param {(step: number, y: number) => any[]} words for the tip @param {(all: boolean) => {heads: string[], rows: any[][]}} data
+   */
+  chart(title, keys, height, draw, words, data) {
     const { view } = this, { run } = view, marks = run.alerts.filter((/** @type {any} */ a) => a.layer === view.layer);
     const tools = h("span", { class: "tools-place" });
     const host = h("div", { class: "track" }, h("h3", {}, title,
@@ -39,16 +52,11 @@ class Tracks {
       height: () => height, gutter: () => gutterOf(view), tools,
       title: `${view.layer} ${run.sites[view.site].label}: ${title}`, label: `${title} of ${view.layer} over time`,
       draw: (/** @type {any} */ g, /** @type {any} */ box, /** @type {any} */ x) => { draw(g, box, x); inside(g, { ...box, y: 0, h: box.y + box.h }, () => alertMarks(g, box, marks, x)); },
-      tip: (/** @type {number} */ step) => {
-        const c = run.column(step), near = marks.filter((/** @type {any} */ a) => Math.abs(chart.x(a.step) - chart.x(step)) < 5);
-        return [titleOf(run, c), ...series.map((s) => [s.name, (s.word ?? three)(s.values[c]), s.colour]), extra,
-          ...near.slice(0, 3).map((/** @type {any} */ a) => a.message)];
+      tip: (/** @type {number} */ step, /** @type {number} */ y) => {
+        const near = marks.filter((/** @type {any} */ a) => Math.abs(chart.x(a.step) - chart.x(step)) < 5);
+        return [...words(step, y), ...near.slice(0, 3).map((/** @type {any} */ a) => a.message)];
       },
-      data: (/** @type {boolean} */ all) => {
-        const [from, to] = run.between(view.time, all), rows = [];
-        for (let c = from; c <= to; c++) rows.push([run.json.time.first[c], run.json.time.last[c], ...series.map((s) => s.values[c])]);
-        return { heads: ["First step", "Last step", ...series.map((s) => s.name)], rows };
-      },
+      data,
     });
     this.charts.push(chart);
   }
