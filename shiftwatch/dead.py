@@ -52,13 +52,9 @@ class Dead:
         """
         if not dead.any():
             return cls.none()
-        before = np.concatenate([[0], np.cumsum(dead)])
-        some = np.flatnonzero(before[starts[1:]] > before[starts[:-1]])
-        widths = np.diff(starts)[some]
-        sizes = -(-widths // 8)
-        bits = np.zeros(8 * sizes.sum(), bool)
-        bits[_runs(8 * _firsts(sizes), widths)] = dead[_runs(starts[some], widths)]
-        return cls(1, np.array([columns[some], widths]), np.packbits(bits))
+        widths = np.diff(starts)
+        room = np.repeat(starts[1:], -widths % 8)  # every site fills its last byte
+        return _named(np.array([columns, widths]), np.packbits(np.insert(dead, room, False)))
 
     def site(self, column: int) -> np.ndarray:
         """One site: bool[windows, units]; no units where it is not named."""
@@ -81,11 +77,9 @@ class Dead:
     def each(self) -> Iterator[Dead]:
         """Every window alone, of sites where a unit of its own is dead."""
         for window in range(self.windows):
-            bits = self.bits[_runs(self._starts + window * self._sizes, self._sizes)]
-            before = np.concatenate([[0], np.cumsum(bits > 0)])
-            ends = np.cumsum(self._sizes)
-            some = before[ends] > before[ends - self._sizes]
-            yield Dead(1, self.sites[:, some], bits[np.repeat(some, self._sizes)])
+            yield _named(
+                self.sites, self.bits[_runs(self._starts + window * self._sizes, self._sizes)]
+            )
 
     @cached_property
     def _sizes(self) -> np.ndarray:
@@ -110,6 +104,14 @@ def stacked(windows: Sequence[Dead]) -> Dead:
         at = np.searchsorted(columns, one.sites[0])
         bits[_runs(both._starts[at] + number * both._sizes[at], one._sizes)] = one.bits
     return Dead(len(windows), both.sites, bits)
+
+
+def _named(sites: np.ndarray, bits: np.ndarray) -> Dead:
+    """One window, of the sites where a unit is dead."""
+    every = Dead(1, sites, bits)
+    before = np.concatenate([[0], np.cumsum(bits > 0)])
+    some = before[every._starts + every._sizes] > before[every._starts]
+    return Dead(1, sites[:, some], bits[np.repeat(some, every._sizes)])
 
 
 def _firsts(sizes: np.ndarray) -> np.ndarray:

@@ -118,7 +118,7 @@ class Rows:
     def rates(self) -> np.ndarray:
         return rates_of(r.rates for r in self.rows)
 
-    @property
+    @cached_property
     def dead(self) -> Dead:
         return stacked([r.dead for r in self.rows])
 
