@@ -58,7 +58,7 @@ function unitMap(tracks) {
   /** A row per unit, 1 where it is dead; to be read at most 24 columns, each at its end. @param {boolean} all */
   function data(all) {
     const [from, to] = run.between(time, all), each = all ? 1 : Math.max(1, Math.ceil((to - from + 1) / 24)), ends = [];
-    for (let c = Math.min(to, from + each - 1); c <= to; c += each) ends.push(c);
+    for (let c = from; c <= to; c += each) ends.push(Math.min(to, c + each - 1));
     return { heads: ["Unit", ...ends.map((c) => `step ${whole(run.json.time.last[c])}`)], rows: units.map((unit, r) => [String(unit), ...ends.map((c) => at(r, c))]) };
   }
   tracks.chart("Dead units, one by one", [[ink.critical, `${whole(n)} of ${whole(width)} ${sampled}units, the first to die on top`, "box"]], height, draw, words, data);
