@@ -45,10 +45,10 @@ class Growth:
 
     Args:
         kind, metric: as in ``Alert``.
-        birth: level at the start from which a layer counts as born broken.
+        birth: level at the start from which a layer counts as born broken, …
         level: smallest level that is reported later, …
         growth: … and the smallest growth over the beginning.
-        alarm: level under which growth is a note and no alarm, …
+        alarm: level under which either is a note and no alarm, …
         most: … and growth under which it is, …
         gone: … unless it led to this level.
         critical: level from which an alarm is critical.
@@ -77,7 +77,7 @@ class Growth:
         return "critical" if level >= self.critical else "warning"
 
 
-DEAD = Growth("dead", "dead_fraction", 0.9, 0.45, 0.4, 0.9, 0.8, 0.97, 0.9, "of the units are dead")
+DEAD = Growth("dead", "dead_fraction", 0.75, 0.45, 0.4, 0.9, 0.8, 0.97, 0.9, "of the units are dead")
 SATURATED = Growth(
     "saturation", "saturation", 0.75, 0.7, 0.3, 0.0, 0.0, 0.0, 0.8, "of the values are saturated"
 )
@@ -168,7 +168,7 @@ class UnitHealth:
         excess = self._cusum.k + weight * (ratio - self._cusum.k)
         total, _ = self._cusum.update(state.sum, np.where(seen, excess, np.nan))
         ripe = seen & (total.on | (ratio >= 3)) & (ratio >= 1) & (level >= limits.level)
-        loud = born | limits.loud(level, growth)
+        loud = limits.loud(level, growth) | (born & (level >= limits.alarm))
         stage = np.where(born | ripe, np.where(loud, 2, 1), 0)
         fires = stage > state.stage
         firings = [
