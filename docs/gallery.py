@@ -480,7 +480,8 @@ def _after(steps: int) -> str:
 def _followers(number: int) -> str:
     if not number:
         return ""
-    return f" {number} other layer{'s are' if number > 1 else ' is'} listed as followers."
+    many = "s are listed as followers" if number > 1 else " is listed as a follower"
+    return f" {number} other layer{many}."
 
 
 def _last(outcome: Outcome) -> str:
