@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmarks.faults.networks.dense import dense
 from benchmarks.faults.networks.network import Make, Norm
 from benchmarks.faults.networks.parts import Block, groups
-from benchmarks.faults.networks.transformer import Attention
+from benchmarks.faults.networks.transformer import Attention, stacked, wider
 
 
 def autoencoder(widths: Sequence[int], activation: Make, norm: Norm | None = None) -> nn.Sequential:
@@ -177,4 +177,35 @@ class SegNet(nn.Module):
         seen, inner = self.quartered(self.second(seen))
         seen = self.third(self.larger(seen, inner))
         out: Tensor = self.head(self.largest(seen, outer))
+        return out
+
+
+class Masked(nn.Module):
+    """A transformer of 16 patches, of which some are hidden in training behind a learnt token.
+
+    As Xie et al. (2022) have it: patches come back by channels that become pixels.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, hidden: float) -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.token = nn.Parameter(torch.randn(width) * 0.02)
+        self.patches = nn.Conv2d(1, width, 2, 2)
+        self.place = nn.Embedding(16, width)
+        nn.init.normal_(self.place.weight, std=0.02)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=False)],
+            lambda: wider(width, 4, nn.GELU()),
+        )  # fmt: skip
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Sequential(nn.Conv2d(width, 4, 1), nn.PixelShuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.patches(x).flatten(2).transpose(1, 2)
+        if self.training:
+            hidden = torch.rand(*seen.shape[:2], 1) < self.hidden
+            seen = torch.where(hidden, self.token, seen)
+        seen = self.norm(self.blocks(seen + self.place(torch.arange(16))))
+        out: Tensor = self.head(seen.transpose(1, 2).unflatten(2, (4, 4)))
         return out

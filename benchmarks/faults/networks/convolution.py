@@ -201,6 +201,39 @@ def shufflenet(channels: int, units: int) -> nn.Sequential:
     return nn.Sequential(*net, Mean(2, 3), nn.Linear(2 * channels, 10))
 
 
+def alexnet(channels: Sequence[int], hidden: int, dropout: float) -> nn.Sequential:
+    """Rectified channels inhibit their neighbours before pools; three dense layers (Krizhevsky et al. 2012)."""
+    net = nn.Sequential()
+    for a, b in pairwise((1, *channels[:2])):
+        net.extend([nn.Conv2d(a, b, 3, padding=1), nn.ReLU()])
+        net.extend([nn.LocalResponseNorm(5), nn.MaxPool2d(3, 2, 1)])
+    for a, b in pairwise(channels[1:]):
+        net.extend([nn.Conv2d(a, b, 3, padding=1), nn.ReLU()])
+    tail = (
+        nn.AdaptiveMaxPool2d(2), nn.Flatten(),
+        nn.Dropout(dropout), nn.Linear(4 * channels[-1], hidden), nn.ReLU(),
+        nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 10),
+    )  # fmt: skip
+    return nn.Sequential(*net, *tail)
+
+
+def ghostnet(width: int, wide: int, blocks: int) -> nn.Sequential:
+    """Half of all channels are made from the others, each from one of them (Han et al. 2020)."""
+
+    def ghost(inputs: int, outputs: int, *activation: nn.Module) -> nn.Sequential:
+        half = outputs // 2
+        first = (nn.Conv2d(inputs, half, 1, bias=False), nn.BatchNorm2d(half), *activation)
+        cheap = nn.Conv2d(half, half, 3, padding=1, groups=half, bias=False)
+        return nn.Sequential(
+            *first, Joined(nn.Sequential(cheap, nn.BatchNorm2d(half), *activation))
+        )
+
+    net = nn.Sequential(nn.Conv2d(1, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+    for _ in range(blocks):
+        net.append(Block(nn.Sequential(ghost(width, wide, nn.ReLU()), ghost(wide, width))))
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(width, 10))
+
+
 class Turning(nn.Module):
     """Images are moved, turned and enlarged before they are looked at, each as a small net says.
 
@@ -434,3 +467,18 @@ class LightText(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.norm(self.blocks(self.embed(x))))
         return logits
+
+
+def slicenet(width: int, gaps: Sequence[int]) -> nn.Sequential:
+    """Of text: blocks of convolutions over each channel, then over all, a norm after both.
+
+    They see the past alone, ever further (Kaiser et al. 2018).
+    """
+    parts: list[nn.Module] = [nn.Embedding(SYMBOLS, width)]
+    for gap in gaps:
+        inner = nn.Sequential()
+        for _ in range(2):
+            past = Past(width, width, 3, dilation=gap, groups=width)
+            inner.extend([nn.ReLU(), past, nn.Linear(width, width), nn.LayerNorm(width)])
+        parts.append(Block(inner))
+    return nn.Sequential(*parts, nn.ReLU(), nn.Linear(width, SYMBOLS))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.faults.networks.network import Make, Norm
 from benchmarks.faults.networks.parts import Block, Mean, Times
-from benchmarks.faults.networks.transformer import Gated
+from benchmarks.faults.networks.transformer import Gated, wider
 
 
 class Functional(nn.Module):
@@ -150,6 +150,67 @@ class Crossed(nn.Module):
         return logits
 
 
+class ScaledTanh(nn.Tanh):
+    """A tangent that keeps means of 0 and deviations near 1 (LeCun et al. 1998)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1.7159 * super().forward(2 / 3 * x)
+
+
+class Experts(nn.Module):
+    """Dense layers side by side, and a gate that says how much each counts (Jacobs et al. 1991)."""
+
+    def __init__(self, experts: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.gate = nn.Linear(64, experts)
+        self.experts = nn.ModuleList()
+        for _ in range(experts):
+            layers = nn.Sequential()
+            for a, b in pairwise((64, *widths)):
+                layers.extend([nn.Linear(a, b), nn.ReLU()])
+            self.experts.append(layers)
+        self.head = nn.Linear(widths[-1], 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        shares = self.gate(x).softmax(1)
+        found = torch.stack([expert(x) for expert in self.experts], 1)
+        logits: Tensor = self.head((shares[:, :, None] * found).sum(1))
+        return logits
+
+
+class Near(nn.Module):
+    """How near each value is to each of some places: [..., width] to [..., width × places]."""
+
+    def __init__(self, places: int) -> None:
+        super().__init__()
+        self.register_buffer("places", torch.linspace(-2, 2, places), persistent=False)
+        self.gap = 4 / (places - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (-((x[..., None] - self.places) / self.gap).square()).exp().flatten(-2)
+
+
+class Curves(nn.Module):
+    """Each unit a sum of learnt functions, one of each value: a layer of FastKAN (Li 2024).
+
+    Functions are sums of bells at fixed places, and a SiLU.
+    """
+
+    def __init__(self, inputs: int, outputs: int, places: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(inputs)
+        self.near = Near(places)
+        self.bells = nn.Linear(places * inputs, outputs)
+        nn.init.trunc_normal_(self.bells.weight, std=0.1)
+        self.activation = nn.SiLU()
+        self.base = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.bells(self.near(self.norm(x))) + self.base(self.activation(x))
+        return out
+
+
 def dense(
     widths: Sequence[int],
     activation: Make = nn.ReLU,
@@ -238,6 +299,30 @@ def opposed(widths: Sequence[int]) -> nn.Sequential:
         net.extend([nn.Linear(inputs, width), Opposed(), nn.ReLU()])
         inputs = 2 * width
     return net.append(nn.Linear(inputs, 10))
+
+
+def independent(widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """Norm and dropout stand before dense layers, behind rectifiers (Chen et al. 2019)."""
+    net = nn.Sequential(nn.Flatten())
+    for a, b in pairwise(widths):
+        net.extend([nn.Linear(a, b), nn.ReLU(), nn.BatchNorm1d(b), nn.Dropout(dropout)])
+    return net.append(nn.Linear(widths[-1], 10))
+
+
+def simba(width: int, blocks: int) -> nn.Sequential:
+    """Blocks of a norm and two dense layers with ways around them, and a norm (Lee et al. 2025)."""
+    parts = (
+        Block(nn.Sequential(nn.LayerNorm(width), *wider(width, 4, nn.ReLU())))
+        for _ in range(blocks)
+    )
+    ends = (nn.LayerNorm(width), nn.Linear(width, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), *parts, *ends)
+
+
+def kan(widths: Sequence[int], places: int) -> nn.Sequential:
+    """Layers of learnt functions (Liu et al. 2025), and a dense one."""
+    layers = (Curves(a, b, places) for a, b in pairwise(widths))
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], 10))
 
 
 def mixer(width: int, blocks: int) -> nn.Sequential:

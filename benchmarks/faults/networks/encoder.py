@@ -177,6 +177,51 @@ class Conformer(nn.Module):
         return logits
 
 
+class Remembered(nn.Module):
+    """What came in and what is made of it, joined as a GRU joins its state and its input.
+
+    Begins by keeping most of what came in, by biases of -2 (Parisotto et al. 2020).
+    """
+
+    def __init__(self, width: int, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.reset, self.share = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
+        nn.init.constant_(self.share.bias, -2.0)
+        self.made = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        both = torch.cat([y, x], -1)
+        reset, share = self.reset(both).sigmoid(), self.share(both).sigmoid()
+        out: Tensor = (1 - share) * x + share * self.made(torch.cat([y, reset * x], -1)).tanh()
+        return out
+
+
+class GTrXL(nn.Module):
+    """Of rows, each of which sees those above: norms before branches, gates for shortcuts.
+
+    As Parisotto et al. (2020) have it for agents.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, width)
+        self.register_buffer("places", waves(8, width), persistent=False)
+        self.blocks = nn.Sequential()
+        for _ in range(blocks):
+            mix, wide = (Attention(width, heads, causal=True),), wider(width, 2, nn.ReLU())
+            for inner in (mix, wide):
+                branch = nn.Sequential(nn.LayerNorm(width), *inner, nn.ReLU())
+                self.blocks.append(Remembered(width, branch))
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.embed(x) + self.places[: x.shape[1]]
+        logits: Tensor = self.head(self.blocks(seen).mean(1))
+        return logits
+
+
 def waves(length: int, width: int) -> Tensor:
     """Sines and cosines of each place, ever slower, for few places: float32[length, width]."""
     slower = 100.0 ** -(torch.arange(0, width, 2) / width)

@@ -15,6 +15,7 @@ from benchmarks.faults.networks.autoencoder import (
     UNet,
     autoencoder,
     denoising_autoencoder,
+    latent_autoencoder,
     residual_autoencoder,
     subpixel_autoencoder,
     upsampling_autoencoder,
@@ -22,7 +23,9 @@ from benchmarks.faults.networks.autoencoder import (
 from benchmarks.faults.networks.convolution import (
     GatedText,
     LeNet,
+    LightText,
     TemporalText,
+    Turning,
     WaveNet,
     bytenet,
     convolutions,
@@ -31,37 +34,46 @@ from benchmarks.faults.networks.convolution import (
     inception,
     mobilenet,
     network_in_network,
+    repvgg,
     shufflenet,
     squeezenet,
     vgg,
 )
 from benchmarks.faults.networks.dense import (
+    Crossed,
+    Reminded,
     dense,
     dropped,
     gated_dense,
+    gated_ends,
+    gated_norms,
     gmlp,
     highway,
     maxout,
     mixer,
+    opposed,
     residual_dense,
 )
-from benchmarks.faults.networks.encoder import Bert, Compact, Encoder, Series
+from benchmarks.faults.networks.encoder import Bert, Compact, Conformer, Encoder, Series
 from benchmarks.faults.networks.gan import (
     convolutional_forgers,
     pixelnorm_forgers,
     residual_forgers,
     spectral_forgers,
+    styled_forgers,
     upsampling_forgers,
 )
 from benchmarks.faults.networks.language import (
     GPT2,
     GPTJ,
+    T5,
     Bloom,
     DeepNet,
     Gemma,
     Nemotron,
     NormFormer,
     Olmo2,
+    Primer,
 )
 from benchmarks.faults.networks.network import Network
 from benchmarks.faults.networks.parts import groups, initialised, lecun
@@ -70,8 +82,10 @@ from benchmarks.faults.networks.recurrent import (
     Characters,
     Filtered,
     Normed,
+    Pyramid,
     Recurrent,
     SingleHead,
+    Skipping,
     Stacked,
     Tied,
     irnn,
@@ -86,6 +100,8 @@ from benchmarks.faults.networks.residual import (
     preactivation,
     regnet,
     res2net,
+    van,
+    xception,
 )
 from benchmarks.faults.networks.transformer import Llama, Patches, Shared
 
@@ -303,4 +319,41 @@ FORMER = (
     ),
     Network("segnet", "autoencoder", partial(SegNet, 8), COPY, 5e-3, decay=0.01),
     Network("gan residual", "gan", partial(residual_forgers, 14), FORGERY, 5e-4),
+    # Seeds 911 and 912.
+    Network("gated residual network", "dense", partial(gated_ends, 44, 2, 0.1), IMAGES, 3e-3, decay=0.01),
+    Network(
+        "d2rl", "dense",
+        partial(initialised, partial(Reminded, 48, 5, nn.ReLU), he),
+        IMAGES, 0.01, 0.9, short=True, decay=1e-4,
+    ),
+    Network(
+        "dense crelu", "dense", partial(initialised, partial(opposed, (80, 60, 30)), he),
+        IMAGES, 0.03, 0.0, short=True,
+    ),
+    Network(
+        "tabnet", "dense", partial(gated_norms, 44, 3), IMAGES, 0.05, 0.9, short=True, decay=5e-4
+    ),
+    Network("deep and cross", "dense", partial(Crossed, 2, (72, 48)), IMAGES, 2e-3, decay=0.01),
+    Network("spatial transformer", "convolution", partial(Turning, (16, 24), 24, 0.1), IMAGES, 3e-3),
+    Network(
+        "repvgg", "convolution", partial(initialised, partial(repvgg, (12, 20)), he),
+        IMAGES, 0.05, 0.9, decay=1e-4,
+    ),
+    Network("light convolutions of text", "convolution", partial(LightText, 32, 2, 8, 3), TEXT, 5e-3),
+    Network(
+        "xception", "residual", partial(initialised, partial(xception, 20, 32, 2), he),
+        IMAGES, 0.05, 0.9, decay=1e-4,
+    ),
+    Network("visual attention network", "residual", partial(van, 16, 2), IMAGES, 4e-3, decay=0.05),
+    Network("t5", "transformer", partial(T5, 32, 2, 4, 0.05), TEXT, 8e-3),
+    Network("primer", "transformer", partial(Primer, 28, 2, 2), TEXT, 4e-3, decay=0.1),
+    Network("conformer of rows", "transformer", partial(Conformer, 24, 2, 3, 0.1), ROWS, 3e-3, decay=0.01),
+    Network("lstm in a pyramid", "recurrent", partial(Pyramid, 16, 3), ROWS, 6e-3),
+    Network("lstm with skips", "recurrent", partial(Skipping, 32, 2, 0.1), TEXT, 8e-3),
+    Network(
+        "autoencoder sigmoid", "autoencoder",
+        partial(initialised, partial(autoencoder, (96, 16), nn.Sigmoid), glorot), COPY, 5e-3, short=True,
+    ),
+    Network("autoencoder latent", "autoencoder", partial(latent_autoencoder, 12, 2), COPY, 3e-3, decay=0.01),
+    Network("gan styled", "gan", partial(styled_forgers, 16), FORGERY, 5e-4),
 )  # fmt: skip

@@ -210,3 +210,27 @@ def styled_forgers(width: int) -> Forgers:
         nn.Flatten(), nn.Linear(4 * width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1),
     )  # fmt: skip
     return Forgers(Stylist(width), discriminator)
+
+
+def patch_forgers(width: int) -> Forgers:
+    """Norms of each image by itself, a block, and a discriminator that judges each part of an image.
+
+    As Isola et al. (2017) and Zhu et al. (2017) have it, here from noise.
+    """
+
+    def conv(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+        norm = nn.InstanceNorm2d(outputs, affine=True)
+        return nn.Conv2d(inputs, outputs, 3, padding=1), norm
+
+    block = Block(nn.Sequential(*conv(width, width), nn.ReLU(), *conv(width, width)))
+    generator = nn.Sequential(
+        nn.Linear(LATENT, 8 * width), nn.Unflatten(1, (2 * width, 2, 2)), nn.ReLU(),
+        nn.Upsample(scale_factor=2), *conv(2 * width, width), nn.ReLU(), block,
+        nn.Upsample(scale_factor=2), *conv(width, width), nn.ReLU(),
+        nn.Conv2d(width, 1, 3, padding=1), nn.Flatten(),
+    )  # fmt: skip
+    discriminator = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, width, 4, 2, 1), nn.LeakyReLU(0.2),
+        *conv(width, 2 * width), nn.LeakyReLU(0.2), nn.Conv2d(2 * width, 1, 3, padding=1),
+    )  # fmt: skip
+    return Forgers(generator, discriminator)

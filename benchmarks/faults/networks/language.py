@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.faults.data import LENGTH, SYMBOLS
 from benchmarks.faults.networks.convolution import Past
-from benchmarks.faults.networks.parts import Block
+from benchmarks.faults.networks.parts import Block, Times
 from benchmarks.faults.networks.transformer import Attention, Gated, LanguageModel, stacked, wider
 
 
@@ -297,3 +297,48 @@ class Primer(LanguageModel):
         self.blocks = stacked(blocks, width, mix, lambda: wider(width, 4, SquaredReLU()))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, SYMBOLS)
+
+
+class Palm(LanguageModel):
+    """Attention with shared keys and values and gated layers side by side, norms without a bias.
+
+    As Chowdhery et al. (2023) have it: embedding and head share their weight, outputs are scaled.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = nn.Sequential()
+        for _ in range(blocks):
+            mix = Attention(width, heads, causal=True, rotary=True, shared=True)
+            both = Sum(mix, Gated(width, 2 * width))
+            self.blocks.append(Block(nn.Sequential(nn.LayerNorm(width, bias=False), both)))
+        self.norm = nn.Sequential(nn.LayerNorm(width, bias=False), Times(width**-0.5))
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+        self.head.weight = self.embed.weight
+
+
+class Gemma2(nn.Module):
+    """Branches have norms at both ends, and no output is larger than 30.
+
+    As Gemma 2 has it (Gemma Team 2024), but every head has keys and values of its own and sees all the past.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.enlarged = math.sqrt(width)
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=True, rotary=True), nn.RMSNorm(width)],
+            lambda: [Gated(width, 2 * width, partial(nn.GELU, "tanh")), nn.RMSNorm(width)],
+            nn.RMSNorm,
+        )  # fmt: skip
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+        self.head.weight = self.embed.weight
+        nn.init.normal_(self.embed.weight, std=1 / self.enlarged)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x) * self.enlarged)))
+        return 30 * (logits / 30).tanh()

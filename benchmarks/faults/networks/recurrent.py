@@ -214,3 +214,51 @@ class Skipping(nn.Module):
             found.append(y)
         logits: Tensor = self.head(self.dropout(torch.cat(found, -1)))
         return logits
+
+
+class ReNet(nn.Module):
+    """Of rows: a GRU both ways along each row, two pixels at a time, then one down each column.
+
+    As Visin et al. (2015) have it in place of convolutions.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.across = nn.GRU(2, width, batch_first=True, bidirectional=True)
+        self.down = nn.GRU(2 * width, width, batch_first=True, bidirectional=True)
+        self.dense = nn.Linear(2 * width, hidden)
+        self.activation = nn.ReLU()
+        self.head = nn.Linear(hidden, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, _ = self.across(x.reshape(-1, 4, 2))
+        columns = rows.unflatten(0, (len(x), -1)).transpose(1, 2)
+        seen, _ = self.down(columns.flatten(0, 1))
+        found = seen.unflatten(0, (len(x), -1)).mean((1, 2))
+        logits: Tensor = self.head(self.activation(self.dense(found)))
+        return logits
+
+
+class MixedSoftmaxes(nn.Module):
+    """Of text: an LSTM, and several softmaxes, of which a gate says how much each counts.
+
+    As Yang et al. (2018) have it: outputs are logarithms of what these give together.
+    """
+
+    def __init__(self, width: int, softmaxes: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.before = nn.Dropout(dropout)
+        self.rnn = nn.LSTM(width, width, batch_first=True)
+        self.gate = nn.Linear(width, softmaxes)
+        self.each = nn.Linear(width, softmaxes * width)
+        self.activation = nn.Tanh()
+        self.after = nn.Dropout(dropout)
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(self.before(self.embed(x)))
+        shares = self.gate(y).softmax(-1)
+        each = self.after(self.activation(self.each(y))).unflatten(-1, (shares.shape[-1], -1))
+        mixed = (shares[..., None] * self.head(each).softmax(-1)).sum(-2)
+        return (mixed + 1e-8).log()

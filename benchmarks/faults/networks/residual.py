@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.faults.networks.convolution import Beside
 from benchmarks.faults.networks.network import Make, Norm
-from benchmarks.faults.networks.parts import Block, Excitation, Mean, groups
+from benchmarks.faults.networks.parts import Block, Excitation, Mean, Times, groups
 
 
 def residual(
@@ -284,3 +287,40 @@ def van(width: int, blocks: int) -> nn.Sequential:
         for inner in (mix, each):
             parts.append(Block(nn.Sequential(nn.BatchNorm2d(width), *inner, Scale(width))))
     return nn.Sequential(*parts, Mean(2, 3), nn.LayerNorm(width), nn.Linear(width, 10))
+
+
+def cspnet(width: int, blocks: int) -> nn.Sequential:
+    """Half of the channels pass blocks, the others go around all of them (Wang et al. 2020)."""
+
+    def conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+        made = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+        return nn.Sequential(made, nn.BatchNorm2d(outputs), nn.SiLU())
+
+    inner = (
+        Block(nn.Sequential(conv(width, width, 1), conv(width, width, 3))) for _ in range(blocks)
+    )
+    wide = 2 * width
+    worked = nn.Sequential(conv(wide, width, 1), *inner)
+    stage = (Beside(worked, conv(wide, width, 1)), conv(wide, wide, 1))
+    stem = (conv(1, width, 3), conv(width, wide, 3, 2))
+    return nn.Sequential(*stem, *stage, Mean(2, 3), nn.Linear(wide, 10))
+
+
+def nfnet(width: int, narrow: int, blocks: int, share: float) -> nn.Sequential:
+    """No norms: what blocks add counts little, what they are given is scaled to a deviation of 1.
+
+    Weights are standardised; rectifiers are followed by what restores their deviation (Brock et al. 2021).
+    """
+
+    def active() -> tuple[nn.Module, ...]:
+        return nn.ReLU(), Times((2 / (1 - 1 / math.pi)) ** 0.5)
+
+    parts: list[nn.Module] = [Standardised(1, width, 3, padding=1)]
+    for i in range(blocks):
+        inner = nn.Sequential(
+            Times((1 + i * share**2) ** -0.5), *active(), Standardised(width, narrow, 1),
+            *active(), Standardised(narrow, narrow, 3, padding=1),
+            *active(), Standardised(narrow, width, 1), Times(share),
+        )  # fmt: skip
+        parts.append(Block(inner))
+    return nn.Sequential(*parts, *active(), Mean(2, 3), nn.Linear(width, 10))
