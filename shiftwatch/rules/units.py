@@ -77,7 +77,9 @@ class Growth:
         return "critical" if level >= self.critical else "warning"
 
 
-DEAD = Growth("dead", "dead_fraction", 0.75, 0.45, 0.4, 0.9, 0.8, 0.97, 0.9, "of the units are dead")
+DEAD = Growth(
+    "dead", "dead_fraction", 0.75, 0.45, 0.4, 0.9, 0.8, 0.97, 0.9, "of the units are dead"
+)
 SATURATED = Growth(
     "saturation", "saturation", 0.75, 0.7, 0.3, 0.0, 0.0, 0.0, 0.8, "of the values are saturated"
 )
