@@ -388,6 +388,16 @@ def test_losses_of_single_steps_are_kept_around_an_incident() -> None:
     np.testing.assert_allclose(near["losses"], expected[steps.astype(int)], rtol=1e-4)
 
 
+def test_the_rate_of_a_single_step_is_kept_around_an_incident() -> None:
+    """A step at another rate in the middle of a window, which the rate at its end hides."""
+    run = simulated(rate=lambda steps: np.where(steps == 602, 30.0, 0.1))
+    sent = payload(run, Packed())
+    assert max(sent["rates"]) < 1
+    near = dict(zip(sent["near"]["rate_steps"], sent["near"]["rates"], strict=True))
+    assert set(near) >= set(range(500, 700)) and 300 not in near and near[602] == 30
+    assert {rate for step, rate in near.items() if step != 602} == {0.1}
+
+
 def test_the_payload_holds_the_rate_at_the_end_of_each_column_and_none_where_none_is_known() -> (
     None
 ):

@@ -182,20 +182,28 @@ def _epochs(run: Run) -> dict[str, Any]:
 
 
 def _near(run: Run) -> dict[str, list[Any]]:
-    """Loss of single steps from a little before each incident to a little after."""
+    """Loss and learning rate of single steps from a little before each incident to a little after."""
     wanted = np.zeros(run.steps.size, bool)
     for incident in run.incidents[:_MOST_NEAR]:
         begin, end = incident.step - _NEAR, incident.detected + _NEAR
         wanted |= (run.steps >= begin) & (run.first <= end)
     steps, losses = [np.zeros(0)], [np.zeros(0)]
-    for window in np.flatnonzero(wanted)[:_MOST_NEAR_WINDOWS].tolist():
+    wanted &= np.cumsum(wanted) <= _MOST_NEAR_WINDOWS
+    for window in np.flatnonzero(wanted).tolist():
         values = run.step_losses(window)
         span = int(run.steps[window] - run.first[window]) + 1
         steps.append(run.first[window] + (np.arange(values.size) + 0.5) * span / values.size - 0.5)
         losses.append(values)
     place, value = np.concatenate(steps), np.concatenate(losses)
     known = ~np.isnan(value)
-    return {"steps": _rounded(place[known]), "losses": _rounded(value[known])}
+    at, rates = run.schedule
+    inside = np.append(wanted, False)[np.searchsorted(run.steps, at)]
+    return {
+        "steps": _rounded(place[known]),
+        "losses": _rounded(value[known]),
+        "rate_steps": at[inside].astype(int).tolist(),
+        "rates": _rounded(rates[inside]),
+    }
 
 
 def _derived(run: Run, spread: Distributions) -> dict[str, np.ndarray]:

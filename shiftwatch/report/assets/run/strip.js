@@ -25,7 +25,7 @@ function stripOf(view) {
         for (const [step] of epochsSeen(box, time)) { const px = Math.round(x(step)) + 0.5; g.beginPath(); g.moveTo(px, box.y); g.lineTo(px, box.y + box.h); g.stroke(); }
       }
       if (hasLoss) {
-        const seen = losses.slice(from, to + 1), single = stepLosses(run, time, x);
+        const seen = losses.slice(from, to + 1), { near } = run.json, single = singles(near.steps, near.losses, time, x);
         const [lo, hi] = extent([seen, single.map(([, v]) => v)]) ?? extent([losses]) ?? [0, 1];
         const log = lo > 0 && hi / lo > 30;
         const pad = log ? (hi / lo) ** 0.06 : 0.06 * (hi - lo);
@@ -42,10 +42,12 @@ function stripOf(view) {
         });
       }
       if (hasRate) {
-        const low = hasLoss ? { ...tall, y: tall.y + tall.h - RATE, h: RATE } : tall, seen = rates.slice(from, to + 1);
+        const low = hasLoss ? { ...tall, y: tall.y + tall.h - RATE, h: RATE } : tall, { near } = run.json;
+        const single = singles(near.rate_steps, near.rates, time, x), seen = Float64Array.of(...rates.slice(from, to + 1), ...single.map(([, v]) => v));
         const scale = rateScale(low, seen.some(Number.isFinite) ? seen : rates);
         valueAxis(g, low, scale);
-        inside(g, low, () => polyline(g, run.edges, rates, x, scale, ink.accent, { width: 1.5, joined: true }));
+        const { edges, values } = finer(run, rates, single);
+        inside(g, low, () => polyline(g, edges, values, x, scale, ink.accent, { width: 1.5, joined: true }));
       }
       inside(g, { x: box.x - 6, y: 0, w: box.w + 12, h: box.y + box.h + 8 }, () => {
         alertMarks(g, tall, run.alerts, x);
@@ -103,12 +105,26 @@ function stripOf(view) {
   return show;
 }
 
-/** Losses of single steps around incidents, where there is room for them. @param {RunData} run @param {Time} time @param {(s: number) => number} x @returns {[number, number][]} */
-function stepLosses(run, time, x) {
+/**
+ * Values of single steps around incidents, where there is room for them.
+ * @param {number[]} steps @param {any[]} values @param {Time} time @param {(s: number) => number} x @returns {[number, number][]}
+ */
+function singles(steps, values, time, x) {
   if (x(time.lo + 1) - x(time.lo) < 1.5) return [];
-  const { steps, losses } = run.json.near;
-  return steps.map((/** @type {number} */ s, /** @type {number} */ i) => [s, real(losses[i])])
-    .filter((/** @type {[number, number]} */ [s, v]) => s >= time.lo && s < time.hi && Number.isFinite(v));
+  return /** @type {[number, number][]} */ (steps.map((s, i) => [s, real(values[i])])).filter(([s, v]) => s >= time.lo && s < time.hi && Number.isFinite(v));
+}
+
+/** Columns, those cut into steps of which single steps are known. @param {RunData} run @param {Float64Array} values @param {[number, number][]} single */
+function finer(run, values, single) {
+  const fine = { edges: /** @type {number[]} */ ([]), values: /** @type {number[]} */ ([]) };
+  let k = 0;
+  const add = (/** @type {number} */ edge, /** @type {number} */ value) => { fine.edges.push(edge); fine.values.push(value); };
+  for (let c = 0; c < run.columns; c++) {
+    if (!(single[k]?.[0] < run.edges[c + 1])) add(run.edges[c], values[c]);
+    for (; single[k]?.[0] < run.edges[c + 1]; k++) add(...single[k]);
+  }
+  fine.edges.push(run.edges[run.columns]);
+  return fine;
 }
 
 /** @param {string} words */
