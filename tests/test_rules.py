@@ -500,6 +500,7 @@ def test_the_last_units_that_die_raise_the_alarm_that_the_first_did_not() -> Non
         (0.0, 0.9375, "critical"),
         (0.5, 0.9375, "info"),
         (0.5, 1.0, "critical"),
+        (0.625, 1.0, "critical"),
     ],
 )
 def test_the_last_units_of_a_layer_that_never_had_many_are_no_alarm_until_all_are_gone(
@@ -508,6 +509,12 @@ def test_the_last_units_of_a_layer_that_never_had_many_are_no_alarm_until_all_ar
     show = relu(lambda step: before if step < 64 else after)
     (alert,) = [a for a in watch(show, 192).history.alerts if a.kind == "dead"]
     assert (alert.severity, alert.value) == (severity, after)
+
+
+def test_a_layer_born_with_most_units_dead_is_raised_once_none_is_left() -> None:
+    monitor = watch(relu(lambda step: 0.8125 if step < 64 else 1.0), 160)
+    notes = [(a.severity, a.value, a.limit) for a in monitor.history.alerts if a.kind == "dead"]
+    assert notes == [("info", 0.8125, 0.75), ("critical", 1.0, 0.97)]
 
 
 def test_a_layer_born_dead_is_found_once_it_can_be_told() -> None:

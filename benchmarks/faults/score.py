@@ -164,12 +164,13 @@ def _overview(calm: Sequence[Row], struck: Sequence[Row], apart: Sequence[Row]) 
         ("for other networks like these", _elsewhere(calm, lambda row: bool(alarms(row)))),
         ("situations with an alarm in every seed", _structural(calm)),
         ("left out: situations that did not learn", _loud([r for r in apart if r["strikes"] is None])),
+        ("left out: faults that were not killed", _found([r for r in struck if not r["killed"]])),
         ("left out: faults like a new task", _loud([r for r in apart if r["strikes"] is not None])),
         ("faults killed", share(len(killed), len(struck))),
         ("killed faults found", share(len(caught), len(killed))),
         ("for other networks like these", _elsewhere(killed, lambda row: find(row).detected is not None)),
         ("of those that edit no weight", _without_edits(killed)),
-        ("alarm before the fault", share(sum(find(r).early for r in struck), len(struck))),
+        ("alarm before the fault", _before(struck)),
         ("kind right, of those found", share(sum(f.kind_right for f in caught), len(caught))),
         ("origin exact", share(sum(bool(f.exact) for f in placed), len(placed))),
         ("origin exact or adjacent", share(sum(bool(f.adjacent) for f in placed), len(placed))),
@@ -203,9 +204,25 @@ def _without_edits(killed: Sequence[Row]) -> str:
     return share(sum(find(row).detected is not None for row in rest), len(rest))
 
 
+def _found(rows: Sequence[Row]) -> str:
+    """How many there are, and in how many of them something was raised since the fault."""
+    return f"{len(rows)}, {sum(find(r).detected is not None for r in rows)} of them with an alarm"
+
+
+def _before(struck: Sequence[Row]) -> str:
+    """One for each run until its fault, which many faults share."""
+    twins = _twins([row for row in struck if row["strikes"]])
+    return share(sum(any(find(r).early for r in rows) for rows in twins.values()), len(twins))
+
+
+def _twins(struck: Sequence[Row]) -> dict[Any, list[Row]]:
+    """Faults of one run at one step."""
+    return _by(struck, lambda row: (row["network"], row["seed"], row["steps"], row["strikes"]))
+
+
 def _oracle(struck: Sequence[Row]) -> str:
     """One judgement for each twin."""
-    twins = _by(struck, lambda row: (row["network"], row["seed"], row["steps"], row["strikes"]))
+    twins = _twins(struck)
     return share(sum(rows[0]["sibling_killed"] for rows in twins.values()), len(twins))
 
 

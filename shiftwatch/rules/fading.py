@@ -2,8 +2,8 @@
 
 A loss that is scaled to nothing, or a gradient that is clipped to nothing, does not stop
 momentum at once: updates fade, a little at every step. They do so too where a training has
-learnt all there is, but then the loss has fallen as much. And those of a single layer do where little
-comes to it or back to it any more, as beside rectified units that died: a weight's gradient is the
+learnt all there is, but then the loss has fallen as much. And those of a single layer do where nothing
+at all comes to it or back to it, for the rectified units beside it died: a weight's gradient is the
 product of both. That is no fault of the layer.
 """
 
@@ -21,15 +21,15 @@ from shiftwatch.sites import Sites
 _NOTED = 32
 # What the levels learn from one more step.
 _RATE = 0.25
-# So little comes back from units that are dead.
-_NOTHING = 2.0**-100
+# Steps for which momentum may fade after nothing came to a layer, or back to it.
+_BLOCKED = 128
 
 
 class FadingState(NamedTuple):
-    """Attributes: level: float64[2, sites], recent log2(update / learning rate), and of what comes to
-    the layer times what comes back; past: float64[2, 2, sites], as they were lately and before; loss:
-    float64[1], recent log2 of the loss; before: float64[2], likewise; n: int64[1], steps; until:
-    int64[sites], -1 where nothing was said.
+    """Attributes: level: float64[sites], recent log2(update / learning rate); past: float64[2,
+    sites], as it was lately and before; loss: float64[1], recent log2 of the loss; before:
+    float64[2], likewise; n: int64[1], steps; blocked: int64[sites], the last step at which nothing came
+    to the layer, or back to it; until: int64[sites]; both -1 where there was none.
     """
 
     level: np.ndarray
@@ -37,6 +37,7 @@ class FadingState(NamedTuple):
     loss: np.ndarray
     before: np.ndarray
     n: np.ndarray
+    blocked: np.ndarray
     until: np.ndarray
 
 
@@ -61,11 +62,12 @@ class Fading:
     def init(self, sites: int) -> FadingState:
         """Nothing seen."""
         return FadingState(
-            level=np.full((2, sites), np.nan),
-            past=np.full((2, 2, sites), np.nan),
+            level=np.full(sites, np.nan),
+            past=np.full((2, sites), np.nan),
             loss=np.full(1, np.nan),
             before=np.full(2, np.nan),
             n=np.zeros(1, np.int64),
+            blocked=np.full(sites, -1, np.int64),
             until=np.full(sites, -1, np.int64),
         )
 
@@ -75,36 +77,35 @@ class Fading:
         mine, last = self.columns(sites), int(batch.steps[-1])
         if not mine.size:
             return Verdict(state, [], np.zeros(0, bool))
-        level = np.array([
-            _recent(state.level[0], _levels(evidence, mine)),
-            _recent(state.level[1], _flow(evidence, mine)),
-        ])  # fmt: skip
+        levels = _levels(evidence, mine)
+        level = _recent(state.level, levels)
+        blocked = np.where(_nothing(evidence, mine), last, state.blocked)
         loss = _recent(state.loss, _logs(evidence.losses)[:, None])
         until = lapsed(state.until, last)
         main = sites.main[mine]
         with np.errstate(invalid="ignore"):
-            fall, thinner = state.past[1] - level
-            fall -= self.credit * max(_fall(state.before[1], loss[0]), 0.0)
+            fall = state.past[1] - level - self.credit * max(_fall(state.before[1], loss[0]), 0.0)
         known = main & np.isfinite(fall)
         typical = float(np.median(fall[known])) if known.any() else 0.0
-        together = typical >= self.octaves and _last(fall, known, sites.order[mine]) >= typical / 2
-        explained = np.maximum(np.nan_to_num(thinner), max(typical, 0.0))
-        alone = known & (fall - explained >= self.octaves)
-        due = known & (fall >= typical) if together else alone
+        free = (blocked < 0) | (last - blocked > _BLOCKED)
+        moving, falling = known & np.isfinite(levels).any(0), known & (fall >= typical)
+        common = 2 * (falling & free).sum() > falling.sum()
+        common |= _last(fall, moving, sites.order[mine]) >= typical / 2
+        together = bool(common) and typical >= self.octaves
+        alone = free & known & (fall - max(typical, 0.0) >= self.octaves)
+        due = falling if together else alone
         firings: list[Firing] = []
         if due.any() and (until < 0).all() and not evidence.held.any():
             column = int(np.where(due, fall, -np.inf).argmax())
             until[:] = last + self.memory
             firings = [
-                self._firing(
-                    int(mine[column]), last, float(fall[column]), level[0, column], together
-                )
+                self._firing(int(mine[column]), last, float(fall[column]), level[column], together)
             ]
         past, before, n = state.past, state.before, int(state.n[0]) + batch.steps.size
         if n // _NOTED > int(state.n[0]) // _NOTED:
             past = np.array([level, state.past[0]])
             before = np.array([loss[0], state.before[0]])
-        fresh = FadingState(level, past, loss, before, np.array([n]), until)
+        fresh = FadingState(level, past, loss, before, np.array([n]), blocked, until)
         return Verdict(fresh, firings, until >= 0)
 
     def _firing(self, column: int, step: int, fall: float, level: float, together: bool) -> Firing:
@@ -133,17 +134,15 @@ def _levels(evidence: Evidence, mine: np.ndarray) -> np.ndarray:
 
 
 def _last(fall: np.ndarray, known: np.ndarray, order: np.ndarray) -> float:
-    """Fall of the layer next to the loss: what makes all gradients smaller begins there."""
-    return float(fall[np.where(known, order, -np.inf).argmax()])
+    """Fall of the layer next to the loss, of those that move: what makes all gradients smaller begins there."""
+    return float(fall[np.where(known, order, -np.inf).argmax()]) if known.any() else -np.inf
 
 
-def _flow(evidence: Evidence, mine: np.ndarray) -> np.ndarray:
-    """log2 of the size of what enters a layer times that of its output's gradient, at each step:
-    float64[T, sites]; what is not seen counts as one.
-    """
+def _nothing(evidence: Evidence, mine: np.ndarray) -> np.ndarray:
+    """Whether exactly nothing enters a layer, or comes back to its output, at some step: bool[sites]."""
     enters, returns = evidence.sites.passing
-    seen = np.pad(evidence.frame.rms, ((0, 0), (0, 1)), constant_values=1.0)
-    return np.log2(np.maximum(seen[:, enters[mine]] * seen[:, returns[mine]], _NOTHING))
+    none = np.pad((evidence.frame.rms == 0).any(0), (0, 1))  # the last: not seen
+    return np.asarray(none[enters[mine]] | none[returns[mine]])
 
 
 def _logs(values: np.ndarray) -> np.ndarray:

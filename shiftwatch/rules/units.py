@@ -170,9 +170,12 @@ class UnitHealth:
         excess = self._cusum.k + weight * (ratio - self._cusum.k)
         total, _ = self._cusum.update(state.sum, np.where(seen, excess, np.nan))
         ripe = seen & (total.on | (ratio >= 3)) & (ratio >= 1) & (level >= limits.level)
+        ripe |= seen & (base < limits.gone) & (level >= limits.gone) & (growth >= grain)
         loud = limits.loud(level, growth) | (born & (level >= limits.alarm))
         stage = np.where(born | ripe, np.where(loud, 2, 1), 0)
         fires = stage > state.stage
+        limit = np.where(growth >= needed, base + needed, limits.gone)
+        limit = np.where(born, limits.birth, limit)
         firings = [
             Firing(
                 step=first,
@@ -181,7 +184,7 @@ class UnitHealth:
                 severity=limits.severity(float(level[column]), bool(loud[column])),
                 metric=limits.metric,
                 value=float(level[column]),
-                limit=float(limits.birth if born[column] else base[column] + needed[column]),
+                limit=float(limit[column]),
                 text=f"{level[column]:.0%} {limits.what}"
                 + (" from the start" if born[column] else f", {base[column]:.0%} at the beginning"),
                 score=float(level[column] / limits.level),
