@@ -67,7 +67,7 @@ class Dead:
     def packed(self, place: int) -> np.ndarray:
         """The bits of the site in some place of ``sites``: uint8[windows, bytes]."""
         start, size = self._starts[place], self._sizes[place]
-        return self.bits[start : start + size * self.windows].reshape(self.windows, -1)
+        return self.bits[start : start + size * self.windows].reshape(self.windows, size)
 
     def taken(self, windows: np.ndarray) -> Dead:
         """Some of the windows: int64[any]."""

@@ -25,7 +25,7 @@ from shiftwatch.plain import plain, restored
 from shiftwatch.probing import probe_metrics
 from shiftwatch.records import Alert, Event, Incident, Site, from_plain, to_plain
 from shiftwatch.references import First, Previous, Reference
-from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, grown
+from shiftwatch.rules import DEFAULT, Evidence, Firing, Judge, continued, grown
 from shiftwatch.rules.response import ResponseState
 from shiftwatch.running import running_metrics
 from shiftwatch.shares import Share
@@ -313,14 +313,20 @@ class Judgement:
             "guessed": [[to_plain(s), a] for s, a in self.sites.guessed.items()],
         }
 
+    def _continued(self, rule: Judge, saved: list[tuple[str, Any]]) -> Any:
+        """A rule's state, that of the first saved rule of its name, which is taken away; else none yet."""
+        fresh = rule.init(rule.columns(self.sites).size)
+        for place, (name, known) in enumerate(saved):
+            if name == type(rule).__name__:
+                del saved[place]
+                return continued(known, fresh)
+        return fresh
+
     def load(self, state: Mapping[str, Any]) -> None:
         """Inverse of :meth:`state`; the sites must have been registered before."""
         number = len(self.sites)
-        if list(state["names"]) == [type(r).__name__ for r in self.rules]:
-            self._states = [
-                restored(s, r.init(r.columns(self.sites).size))
-                for s, r in zip(state["rules"], self.rules, strict=True)
-            ]
+        saved = list(zip(state["names"], state["rules"], strict=True))
+        self._states = [self._continued(rule, saved) for rule in self.rules]
         self._explained = restored(state["explained"], explained_init(number))
         if "occasions" in state:  # not in those of before 0.2
             self._occasions = restored(state["occasions"], occasions_init())

@@ -54,9 +54,11 @@ def test_bits_say_what_the_flags_said_alone_together_and_chosen(sites: list[np.n
         found = together.site(column)
         assert np.array_equal(found, wanted if wanted.any() else wanted[:, :0])
     assert all(map(same, together.each(), windows))
-    some = np.arange(0, len(windows), 2)
-    for one, i in zip(together.taken(some).each(), some.tolist(), strict=True):
-        assert same(one, windows[i])
+    for some in (np.arange(0, len(windows), 2), np.arange(0)):
+        taken = together.taken(some)
+        assert taken.site(4).shape == (some.size, together.site(4).shape[1])
+        for one, i in zip(taken.each(), some.tolist(), strict=True):
+            assert same(one, windows[i])
 
 
 def test_a_site_whose_width_changed_has_the_largest() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import shiftwatch
 from shiftwatch import Alert, Monitor, Report, Rule, Summary
+from shiftwatch.plain import plain as written
 from shiftwatch.records import INPUT
 from shiftwatch.rules import DEFAULT
 
@@ -481,6 +482,39 @@ def test_a_resumed_run_raises_what_an_uninterrupted_one_does(
 
 def test_a_run_in_memory_resumes_too(faulty: list[Shown], expected: list[Any]) -> None:
     state = show(Monitor(run=False, strict=True), faulty[:40]).state_dict()
+    with Monitor(run=False, strict=True) as second:
+        second.load_state_dict(state)
+        show(second, faulty[40:])
+    assert told(second.alerts) == expected
+
+
+@pytest.mark.parametrize("place", [0, len(DEFAULT)])
+def test_a_run_that_goes_on_with_another_rule_keeps_what_the_others_knew(
+    place: int, faulty: list[Shown], expected: list[Any]
+) -> None:
+    """Found: all rules were left without the states of their sites, and the watching ended."""
+    state = show(Monitor(run=False, strict=True), faulty[:40]).state_dict()
+    never = Rule("kl", 1e9)
+    rules = [*DEFAULT[:place], never, *DEFAULT[place:]]
+    with Monitor(run=False, strict=True, rules=rules) as second:
+        second.load_state_dict(state)
+        show(second, faulty[40:])
+    assert told(second.alerts) == expected
+
+
+@pytest.mark.parametrize("change", ["a field less", "an axis more", "longer"])
+def test_a_rule_whose_state_has_another_form_begins_anew(
+    change: str, faulty: list[Shown], expected: list[Any]
+) -> None:
+    """As that of another version; the other rules go on."""
+    state = show(Monitor(run=False, strict=True), faulty[:40]).state_dict()
+    judgement = state["judgement"]
+    kept = judgement["rules"][judgement["names"].index("Fading")]
+    if change == "a field less":
+        kept.pop()
+    else:
+        shape = kept[0]["shape"]
+        kept[0] = written(np.zeros((2, *shape) if change == "an axis more" else shape[0] + 9))
     with Monitor(run=False, strict=True) as second:
         second.load_state_dict(state)
         show(second, faulty[40:])

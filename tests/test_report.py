@@ -410,19 +410,30 @@ def test_the_payload_holds_the_rate_at_the_end_of_each_column_and_none_where_non
     assert payload(simulated(windows=5), Packed())["rates"] == []
 
 
-@pytest.mark.parametrize("windows", [50, 900])
-def test_the_payload_holds_the_units_that_die_in_the_order_in_which_they_do(windows: int) -> None:
-    """A bit for each column, of its end; nothing of sites and of units that never die."""
+@pytest.mark.parametrize(("windows", "columns"), [(50, 600), (900, 600), (900, 4)])
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_payload_holds_the_units_that_die_in_the_order_in_which_they_do(
+    stored: bool, windows: int, columns: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bit for each column, of its end; nothing of sites and of units that never die.
+
+    Found to fail where all windows of one file lie within a column.
+    """
+    monkeypatch.setattr("shiftwatch.report.payload.MOST_COLUMNS", columns)
     rng = np.random.default_rng(0)
     since = rng.integers(0, 2 * windows, 300)
     history = History()
-    for site in ("alive", "dying"):
-        history.add_site(Site(site), Layer(site))
-    for step in range(windows):
-        dead = (step >= since) & (rng.random(300) < 0.9)
-        kept = Dead.of(dead, np.array([0, 300]), np.array([1]))
-        history.add_window(Window(step, step, Summary.empty((2,)), {}, np.zeros(0), 0.0, dead=kept))
-    run, packed = history.view(), Packed()
+    with Writer(tmp_path) as writer:
+        for site in ("alive", "dying"):
+            history.add_site(Site(site), Layer(site))
+            writer.site(Site(site), Layer(site))
+        for step in range(windows):
+            dead = (step >= since) & (rng.random(300) < 0.9)
+            kept = Dead.of(dead, np.array([0, 300]), np.array([1]))
+            window = Window(step, step, Summary.empty((2,)), {}, np.zeros(0), 0.0, dead=kept)
+            history.add_window(window)
+            writer.window(window)
+    run, packed = open_run(tmp_path) if stored else history.view(), Packed()
     sent = payload(run, packed)
     ((site, offset, width, number),) = sent["dead"]
     last = np.array(sent["time"]["last"])

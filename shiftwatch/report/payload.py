@@ -289,8 +289,9 @@ def _dead(run: Run, at: Columns, blob: Blobs) -> list[list[int]]:
         for place, (site, width) in enumerate(dead.sites.T.tolist()):
             bits = dead.packed(place)
             table = tables.get(site, np.zeros((at.size, 0), np.uint8))
-            missing = max(bits.shape[1] - table.shape[1], 0)
-            table = tables[site] = np.pad(table, ((0, 0), (0, missing)))
+            missing = bits.shape[1] - table.shape[1]
+            if missing > 0:
+                table = tables[site] = np.pad(table, ((0, 0), (0, missing)))
             table[into, : bits.shape[1]] = bits
             widths[site] = max(width, widths.get(site, 0))
     result = []

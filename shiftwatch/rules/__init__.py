@@ -12,6 +12,7 @@ from shiftwatch.rules.base import Evidence as Evidence
 from shiftwatch.rules.base import Firing as Firing
 from shiftwatch.rules.base import Judge as Judge
 from shiftwatch.rules.base import Verdict as Verdict
+from shiftwatch.rules.base import continued as continued
 from shiftwatch.rules.base import grown as grown
 from shiftwatch.rules.batchnorm import BatchNorm as BatchNorm
 from shiftwatch.rules.beginning import Beginning as Beginning

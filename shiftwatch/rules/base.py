@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import le
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from shiftwatch.contents import Contents
 from shiftwatch.frame import Frame
+from shiftwatch.plain import restored
 from shiftwatch.sites import Sites
 from shiftwatch.source import Batch
 from shiftwatch.summaries import Summary, Units
@@ -117,6 +119,27 @@ class Judge(Protocol):
 def lapsed(until: np.ndarray, step: int) -> np.ndarray:
     """Steps until which sites are left alone, as int64, -1 for none: those reached by now are over."""
     return np.where(until <= step, -1, until)
+
+
+def continued(saved: Any, fresh: Any) -> Any:
+    """A state that was saved, as of so many sites as the fresh one has.
+
+    The fresh one where the saved one is of another form, as of another version of the rule.
+    """
+    try:
+        state = restored(saved, fresh)
+    except (ValueError, TypeError, KeyError):
+        return fresh
+    return grown(state, fresh) if _fits(state, fresh) else fresh
+
+
+def _fits(state: Any, fresh: Any) -> bool:
+    """Whether all arrays are of as many axes as the others, and no longer."""
+    if isinstance(fresh, tuple):
+        return all(map(_fits, state, fresh))
+    if not isinstance(fresh, np.ndarray):
+        return True
+    return state.ndim == fresh.ndim and all(map(le, state.shape, fresh.shape))
 
 
 def grown(state: Any, fresh: Any) -> Any:

@@ -191,7 +191,7 @@ class Segment:
         if array.startswith("metric "):
             return f"metric {self.keys[int(array.split()[1])]!r}"
         words = {"reals": "moments", "low": "histograms", "rates": "learning rates"}
-        words |= {"dead_bits": "dead units"}
+        words |= {"dead_sites": "dead units", "dead_bits": "dead units"}
         return words.get(array, array)
 
     def metric(self, key: str) -> np.ndarray:

@@ -120,7 +120,7 @@ function finer(run, values, single) {
   let k = 0;
   const add = (/** @type {number} */ edge, /** @type {number} */ value) => { fine.edges.push(edge); fine.values.push(value); };
   for (let c = 0; c < run.columns; c++) {
-    if (!(single[k]?.[0] < run.edges[c + 1])) add(run.edges[c], values[c]);
+    add(run.edges[c], single[k]?.[0] < run.edges[c + 1] ? NaN : values[c]);
     for (; single[k]?.[0] < run.edges[c + 1]; k++) add(...single[k]);
   }
   fine.edges.push(run.edges[run.columns]);

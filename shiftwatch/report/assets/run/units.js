@@ -8,7 +8,7 @@ function unitMap(tracks) {
   const { view } = tracks, { run, site, time } = view, dead = run.deaths(site);
   if (!dead) return;
   const { units, width, at } = dead, n = units.length, height = Math.min(160, 14 * n), top = 6;
-  const sampled = width === WIDEST ? "sampled " : "";
+  const more = width === WIDEST ? " (of more, a sample)" : "";
   /** @type {{key: string, canvas: HTMLCanvasElement}} */ let picture;
 
   /** Pixels: as many rows as there are units, or as fit; each the share of its units that are dead. @param {any} box */
@@ -52,8 +52,8 @@ function unitMap(tracks) {
     while (since >= 0 && at(r, since) === now) since--;
     for (let u = 0; u < n; u++) count += at(u, c);
     const begun = whole(run.json.time.first[since + 1]);
-    return [titleOf(run, c), [`${sampled}unit ${whole(units[r])}`, now ? `dead since step ${begun}` : since < 0 ? "not dead yet" : `alive again since step ${begun}`, now ? ink.critical : ""],
-      ["dead", `${whole(count)} of ${whole(width)} ${sampled}units`]];
+    return [titleOf(run, c), [`unit ${whole(units[r])}`, now ? `dead since step ${begun}` : since < 0 ? "not dead yet" : `alive again since step ${begun}`, now ? ink.critical : ""],
+      ["dead", `${whole(count)} of ${whole(width)} units${more}`]];
   }
   /** A row per unit, 1 where it is dead; to be read at most 24 columns, each at its end. @param {boolean} all */
   function data(all) {
@@ -61,7 +61,7 @@ function unitMap(tracks) {
     for (let c = from; c <= to; c += each) ends.push(Math.min(to, c + each - 1));
     return { heads: ["Unit", ...ends.map((c) => `step ${whole(run.json.time.last[c])}`)], rows: units.map((unit, r) => [String(unit), ...ends.map((c) => at(r, c))]) };
   }
-  tracks.chart("Dead units, one by one", [[ink.critical, `${whole(n)} of ${whole(width)} ${sampled}units, the first to die on top`, "box"]], height, draw, words, data);
+  tracks.chart("Dead units, one by one", [[ink.critical, `${whole(n)} of ${whole(width)} units${more}, the first to die on top`, "box"]], height, draw, words, data);
 }
 
 /** The column at the end of each of some pixels; −1 outside of the run. @param {RunData} run @param {Time} time @param {number} pixels */
