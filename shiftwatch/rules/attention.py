@@ -44,7 +44,8 @@ class Attention:
     Args:
         entropy: change from reading to reading, as a share of the largest possible, that matters: heads
             that learn go a quarter of the way …
-        times: … if it is so many times as large as those before.
+        times: … if it is so many times as large as those before, …
+        single: … and a fall if it ends at most at this share: few keys are left.
         sharper: or a fall of so many octaves, of heads that were sharp already …
         sharp: … to at most this share, if it is twice as large as any such move before.
         mask: share of the keys by which a mask leaves its range.
@@ -54,6 +55,7 @@ class Attention:
 
     entropy: float = 0.35
     times: float = 3.0
+    single: float = 0.25
     sharper: float = 3.0
     sharp: float = 0.1
     mask: float = 0.15
@@ -122,7 +124,7 @@ class Attention:
         sharper = max(self.sharper, 2 * float(state.octaves[place]))
         if now.share <= self.sharp and fall >= sharper:
             least = min(least, before - before * 2.0**-sharper)
-        if abs(change) < least:
+        if abs(change) < least or (change < 0 and now.share > self.single):
             return None
         kind = "collapse" if change < 0 else "distribution_shift"
         text = (

@@ -63,6 +63,14 @@ class Evidence:
         """Steps at which shifts are no news: those that are ``held``."""
         return frozenset(self.frame.steps[self.held].tolist())
 
+    def continuing(self, losses: np.ndarray) -> np.ndarray:
+        """The first losses of a run after some more steps: float64[any], NaN where none is known yet."""
+        losses = losses.copy()
+        missing = np.flatnonzero(np.isnan(losses))
+        fresh = self.losses[self.given & np.isfinite(self.losses)][: missing.size]
+        losses[missing[: fresh.size]] = fresh
+        return losses
+
 
 class Firing(NamedTuple):
     """A condition begins at a site.

@@ -87,7 +87,7 @@ class Beginning:
         firing = None
         if state.steps[0] < self.young:
             state, firing = self._stepped(state, evidence, mine)
-        state = _attended(_learnt(state, evidence), evidence)
+        state = _attended(state._replace(losses=evidence.continuing(state.losses)), evidence)
         firing = firing or self._unwarmed(state, evidence.sites, mine)
         raised = np.array([firing is not None])
         return Verdict(state._replace(raised=raised), [firing] if firing else [], quiet)
@@ -145,15 +145,6 @@ class Beginning:
             f"each, and {what} since: is a warm-up missing, or the learning rate too large?"
         )
         return _firing(0, int(mine[0]), moved / 2, self.moved / 2, text)
-
-
-def _learnt(state: BeginningState, evidence: Evidence) -> BeginningState:
-    """After the losses of some more steps."""
-    losses = state.losses.copy()
-    missing = np.flatnonzero(np.isnan(losses))
-    fresh = evidence.losses[evidence.given & np.isfinite(evidence.losses)][: missing.size]
-    losses[missing[: fresh.size]] = fresh
-    return state._replace(losses=losses)
 
 
 def _attended(state: BeginningState, evidence: Evidence) -> BeginningState:

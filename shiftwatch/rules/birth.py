@@ -24,9 +24,14 @@ _ZERO, _PLAIN = 5e-4, 0.05
 
 
 class BirthState(NamedTuple):
-    """Attributes: done: bool[1], whether the first batch was judged."""
+    """Attributes: done: bool[1], whether the first batch was judged; faint: float64[3], column, what is
+    left there of the signal, and what comes back of the gradient, where that is too little, else NaN;
+    losses: float64[any], of the first steps, NaN before.
+    """
 
     done: np.ndarray
+    faint: np.ndarray
+    losses: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,9 @@ class Birth:
         returns: how much of a signal must at least be left on its way forth and back: the least
             difference between samples that any output shows, over its size, times the norm of the first
             layer's gradient over that of the last layer's (Glorot and Bengio 2010, on sigmoids one
-            behind the other). Nets that learn keep 4e-5 and more.
+            behind the other). Most nets that learn keep 4e-5 and more, …
+        stands: … so that it is said only if the losses fall to no less than this share in …
+        patience: … so many steps. Without losses it is said then.
     """
 
     gain: float = 10.0
@@ -56,6 +63,8 @@ class Birth:
     scale: float = 16.0
     spread: float = 0.1
     returns: float = 2e-5
+    stands: float = 0.9
+    patience: int = 40
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Outputs, inputs and weights in training."""
@@ -63,20 +72,25 @@ class Birth:
 
     def init(self, sites: int) -> BirthState:
         """Nothing seen."""
-        return BirthState(np.zeros(1, bool))
+        return BirthState(np.zeros(1, bool), np.full(3, np.nan), np.full(self.patience, np.nan))
 
     def update(self, state: BirthState, evidence: Evidence) -> Verdict:
         """Judge the first batch."""
         active = np.zeros(self.columns(evidence.sites).size, bool)
-        if state.done[0] or not evidence.frame.steps.size:
+        steps = evidence.frame.steps
+        if not steps.size or (state.done[0] and np.isnan(state.faint[0])):
             return Verdict(state, [], active)
-        firings = []
-        if evidence.frame.steps[0] == 0:
+        faint, firings = state.faint, []
+        if not state.done[0] and steps[0] == 0:
             firings = [
                 *self._constant(evidence), *self._gains(evidence), *self._unscaled(evidence)
             ]  # fmt: skip
-            firings = firings or self._faint(evidence)
-        return Verdict(BirthState(np.ones(1, bool)), firings, active)
+            faint = faint if firings else self._faint(evidence)
+        losses = evidence.continuing(state.losses)
+        if steps[-1] + 1 >= self.patience and not np.isnan(faint[0]):
+            firings += self._suffers(faint, losses)
+            faint = np.full(3, np.nan)
+        return Verdict(BirthState(np.ones(1, bool), faint, losses), firings, active)
 
     def _constant(self, evidence: Evidence) -> list[Firing]:
         """Weights that are one and the same number: all units learn the same for ever."""
@@ -126,30 +140,40 @@ class Birth:
                 found.append(_firing(column, "vanishing", "std", float(passed), self.least, text))
         return found
 
-    def _faint(self, evidence: Evidence) -> list[Firing]:
+    def _faint(self, evidence: Evidence) -> np.ndarray:
         """A signal of which next to nothing reaches the end, and whose gradient hardly reaches the first
-        layer: either alone is nothing to worry about.
+        layer: either alone is nothing to worry about. As in the state.
         """
         sites, frame = evidence.sites, evidence.frame
+        nothing = np.full(3, np.nan)
         back = _returned(evidence)
         if not sites.whole or not np.isfinite(back):
-            return []
+            return nothing
         outputs = sites.columns("output", train=True)
         with np.errstate(all="ignore"):
             apart = (_first(frame.spread) / _first(frame.rms))[outputs]
         known = np.isfinite(apart) & (apart > _ZERO) & ~sites.heads[outputs]  # some begin at zero
         if not known.any():
-            return []
+            return nothing
         place = int(np.where(known, apart, np.inf).argmin())
         forth = float(apart[place])
         if forth >= _PLAIN or forth * back >= self.returns:
+            return nothing
+        return np.array([outputs[place], forth, back])
+
+    def _suffers(self, faint: np.ndarray, losses: np.ndarray) -> list[Firing]:
+        """Whether next to nothing is learnt where next to nothing passes."""
+        known = losses[np.isfinite(losses)]
+        early, late = known[:8], known[-8:]
+        if known.size and np.median(late) < self.stands * np.median(early):
             return []
+        column, forth, back = faint.tolist()
         text = (
             f"of the signal {forth:.2g} is left here at the start that differs from sample to sample, "
-            f"and of the last layer's gradient {back:.2g} reaches the first layer"
+            f"of the last layer's gradient {back:.2g} reaches the first layer, and the loss stands"
         )
-        limit = self.returns / back
-        return [_firing(int(outputs[place]), "vanishing", "std", forth, limit, text)]
+        limit = min(_PLAIN, self.returns / back) if back > 0 else _PLAIN
+        return [_firing(int(column), "vanishing", "std", forth, limit, text)]
 
     def _unscaled(self, evidence: Evidence) -> list[Firing]:
         """An input of numbers far from 1, unless a norm sees it first."""
