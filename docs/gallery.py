@@ -534,7 +534,7 @@ Each of these trainings is real: a small network, scikit-learn's 8 × 8 digits, 
 Each was broken in one way and trained again from the same seed with the cure. The messages are those that shiftwatch
 printed; the dashed line is where it did. `python docs/gallery.py` makes this page and its pictures anew.
 
-How often such faults are found, on networks that chose no limit, is in [Faults and false alarms](faults.md); by which
+How often such faults are found, on networks that were not used to set the limits, is in [Faults and false alarms](faults.md); by which
 limits, in [How the alarms work](alarms.md).
 
 """
