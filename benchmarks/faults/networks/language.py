@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -102,22 +103,18 @@ class Olmo2(LanguageModel):
                 nn.init.zeros_(module.bias)
 
 
-class Gemma(nn.Module):
-    """All heads have the same keys and values, GELUs are gates, and embeddings are enlarged.
+class Enlarged(nn.Module):
+    """Embeddings are enlarged by the root of the width, since the head has the same weight.
 
-    As Gemma Team (2024) have it: by the root of the width, since the head has the same weight.
+    Args:
+        make: the blocks.
     """
 
-    def __init__(self, width: int, blocks: int, heads: int) -> None:
+    def __init__(self, width: int, make: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.enlarged = math.sqrt(width)
         self.embed = nn.Embedding(SYMBOLS, width)
-        self.blocks = stacked(
-            blocks, width,
-            lambda: [Attention(width, heads, causal=True, rotary=True, shared=True)],
-            lambda: [Gated(width, 3 * width, partial(nn.GELU, "tanh"))],
-            nn.RMSNorm,
-        )  # fmt: skip
+        self.blocks = make()
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
         self.head.weight = self.embed.weight
@@ -126,6 +123,21 @@ class Gemma(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.norm(self.blocks(self.embed(x) * self.enlarged)))
         return logits
+
+
+class Gemma(Enlarged):
+    """All heads have the same keys and values, GELUs are gates (Gemma Team 2024)."""
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__(
+            width,
+            lambda: stacked(
+                blocks, width,
+                lambda: [Attention(width, heads, causal=True, rotary=True, shared=True)],
+                lambda: [Gated(width, 3 * width, partial(nn.GELU, "tanh"))],
+                nn.RMSNorm,
+            ),
+        )  # fmt: skip
 
 
 class SquaredReLU(nn.ReLU):
@@ -318,27 +330,22 @@ class Palm(LanguageModel):
         self.head.weight = self.embed.weight
 
 
-class Gemma2(nn.Module):
+class Gemma2(Enlarged):
     """Branches have norms at both ends, and no output is larger than 30.
 
     As Gemma 2 has it (Gemma Team 2024), but every head has keys and values of its own and sees all the past.
     """
 
     def __init__(self, width: int, blocks: int, heads: int) -> None:
-        super().__init__()
-        self.enlarged = math.sqrt(width)
-        self.embed = nn.Embedding(SYMBOLS, width)
-        self.blocks = stacked(
-            blocks, width,
-            lambda: [Attention(width, heads, causal=True, rotary=True), nn.RMSNorm(width)],
-            lambda: [Gated(width, 2 * width, partial(nn.GELU, "tanh")), nn.RMSNorm(width)],
-            nn.RMSNorm,
+        super().__init__(
+            width,
+            lambda: stacked(
+                blocks, width,
+                lambda: [Attention(width, heads, causal=True, rotary=True), nn.RMSNorm(width)],
+                lambda: [Gated(width, 2 * width, partial(nn.GELU, "tanh")), nn.RMSNorm(width)],
+                nn.RMSNorm,
+            ),
         )  # fmt: skip
-        self.norm = nn.RMSNorm(width)
-        self.head = nn.Linear(width, SYMBOLS, bias=False)
-        self.head.weight = self.embed.weight
-        nn.init.normal_(self.embed.weight, std=1 / self.enlarged)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.blocks(self.embed(x) * self.enlarged)))
-        return 30 * (logits / 30).tanh()
+        return 30 * (super().forward(x) / 30).tanh()
