@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shiftwatch.attended import Attended
-from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.rules.base import Evidence, Firing, Verdict, lapsed
 from shiftwatch.sites import Sites
 
 # What is left of the largest move after one more reading, and the smallest believed.
@@ -86,7 +86,7 @@ class Attention:
         if not readings and not (state.until >= 0).any():
             return Verdict(state, [], np.zeros(mine.size, bool))
         state = AttentionState(*(field.copy() for field in state))
-        state.until[state.until <= last] = -1
+        state = state._replace(until=lapsed(state.until, last))
         firings = []
         for reading in readings:
             place = int(np.searchsorted(mine, reading.column))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shiftwatch.frame import Frame
-from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.rules.base import Evidence, Firing, Verdict, lapsed
 from shiftwatch.sites import Sites
 
 # Difference of means and of deviations, in deviations, that is rounding.
@@ -66,7 +66,7 @@ class Branches:
         sites, frame = evidence.sites, evidence.frame
         mine = self.columns(sites)
         apart, run, longest, since, until = (array.copy() for array in state)
-        until[(until >= 0) & (frame.steps[-1] >= until)] = -1
+        until = lapsed(until, int(frame.steps[-1]))
         into, out_of = sites.joined
         if not into.size:
             return Verdict(state, [], until >= 0)

@@ -17,7 +17,7 @@ import numpy as np
 
 from shiftwatch.contents import UNITS
 from shiftwatch.records import INPUT
-from shiftwatch.rules.base import Evidence, Firing, Verdict
+from shiftwatch.rules.base import Evidence, Firing, Verdict, lapsed
 from shiftwatch.sites import Sites
 
 # What a lasting mean learns from one more call.
@@ -97,7 +97,7 @@ class Data:
             now, spread = np.nan_to_num(seen.mean[i]), np.nan_to_num(seen.variance[i])
             units = np.isfinite(seen.mean[i])
             positions = int(seen.positions[i])
-            until[until <= step] = -1
+            until = lapsed(until, step)
             if step in evidence.excused:
                 n, row[:] = min(n, 1), 0
             moved = (now - mean)[units]  # all alike: that is the response's to tell
