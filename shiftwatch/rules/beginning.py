@@ -54,14 +54,15 @@ class Beginning:
         stands: … if the losses 48 to 63 are on median at least this share of those 16 to 31: by so much
             moved, and the share. Beyond 0.4 no net that learnt was seen to fall less than by a tenth …
         sharp: … or if the entropy of an attention is at most this share of the largest possible one in
-            its first readings: of healthy heads it falls over hundreds of steps.
+            its first readings: by so much moved, and the share. Of healthy heads it falls over hundreds
+            of steps.
     """
 
     limits: tuple[tuple[int, float], ...] = ((1, 0.6), (4, 0.25), (8, 0.15))
     young: int = 16
     moved: float = 0.2
     stands: tuple[tuple[float, float], ...] = ((0.2, 0.98), (0.4, 0.93))
-    sharp: float = 0.3
+    sharp: tuple[tuple[float, float], ...] = ((0.2, 0.1), (0.3, 0.3))
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Updates of weights in training."""
@@ -134,7 +135,8 @@ class Beginning:
             return None
         stands = min((share for least, share in self.stands if moved >= least), default=np.inf)
         early, late = (float(np.median(state.losses[part])) for part in (_EARLY, _LATE))
-        if state.share[0] <= self.sharp:
+        sharp = max((share for least, share in self.sharp if moved >= least), default=0.0)
+        if state.share[0] <= sharp:
             what = f"an attention's entropy is down to {state.share[0]:.0%} of the largest possible"
         elif early > 0 and late >= stands * early:
             what = f"the loss stands at {late:.3g}"

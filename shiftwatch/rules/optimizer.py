@@ -25,8 +25,10 @@ _FORGET = 0.9997
 _FAST, _SLOW = 0.05, 0.01
 # Steps from one note of the largest update to the next: growth is measured against the last but one.
 _NOTED = 64
-# How many times as large an update must be before a history of that length is there.
-_EARLY = 4.0
+# Share of its weight that an update must be before a history of that length is there.
+_EARLY = 0.2
+# … and that is worth a note where updates only grew against the learning rate, then and before.
+_NOTABLE, _NOTABLE_EARLY = 0.01, 0.04
 # Share of the weights that may stand still by mistake; where it is more, it is meant so.
 _FEW = 0.25
 # Relative to the weight after it, an update that left little of the weight before.
@@ -93,7 +95,8 @@ class Optimizer:
         alpha: probability that a healthy run raises anything by chance, see :mod:`shiftwatch.alpha`.
         limit: of log2(update / learning rate), in robust scales of its own moves; ``None`` for what
             ``alpha`` asks for.
-        octaves: change of the same that matters: 3.32 is a factor of ten.
+        octaves: change of the same that is worth a note: 3.32 is a factor of ten. Of all faults that
+            were tried none was found by it alone.
         growth: an update this many times the largest so far is out of line whatever the
             learning rate says; or this many times the recent mean …
         record: … if it is also this many times the largest so far, …
@@ -111,7 +114,7 @@ class Optimizer:
     octaves: float = 3.32
     growth: float = 10.0
     record: float = 2.5
-    size: float = 0.05
+    size: float = 0.15
     fall: float = 6.64
     surprise: float = 0.5
     patience: int = 24
@@ -164,7 +167,8 @@ class Optimizer:
         u, known = course.update, course.known
         most, usual = course.most[:-1], course.usual[:-1]
         main = sites.main[mine]  # of a bias near zero the relative size says little
-        size = np.where(course.seen[:-1] < _NOTED, _EARLY * self.size, self.size)
+        young = course.seen[:-1] < _NOTED
+        size = np.where(young, max(_EARLY, self.size), self.size)
         ripe = known & (course.seen[:-1] >= 16) & (u >= size) & main
         own = u / course.faster[:, None]  # what the learning rate does not explain
         large = ripe & (most > 0) & (own >= self.growth * most)
@@ -173,7 +177,7 @@ class Optimizer:
         above = ripe & (noted > 0) & (own >= self.growth * course.lasting[:-1])
         rows, grown = _in_a_row(above & (own >= self.record * noted), known, state.grown)
         large |= (rows >= _ROW) & (state.until < 0)
-        odd = out.fired & (out.change > 0) & (u >= size / 5)
+        odd = out.fired & (out.change > 0) & (u >= np.where(young, _NOTABLE_EARLY, _NOTABLE))
         blamed = evidence.held | (evidence.surprise > self.surprise)
         large &= ~blamed[:, None] | (u >= _RUINOUS)
         odd &= ~blamed[:, None] & main
@@ -190,7 +194,7 @@ class Optimizer:
                 firings += self._steps(
                     mine, u[t], usual[t], large[t], odd[t], out.change[t], out.since[t], step
                 )
-                until = np.where(large[t] | odd[t], step + self.memory, until)
+                until = np.where(large[t], step + self.memory, until)
             if idle.any() and batch.stepped[t]:
                 still = np.where(idle[t] & course.live[t], still + 1, still)
                 still = np.where(known[t] & ~idle[t], 0, still)
@@ -233,12 +237,13 @@ class Optimizer:
                 text = f"updates grew ×{factor:.3g} at the same learning rate"
                 score, began = factor, int(since[column])
                 limit = u[column] * 2 ** (self.octaves - float(change[column]))
+            loud = "warning" if large[column] else "info"
             found.append(
                 Firing(
                     step=began,
                     column=int(mine[column]),
                     kind="update",
-                    severity="critical" if u[column] >= _RUINOUS else "warning",
+                    severity="critical" if u[column] >= _RUINOUS else loud,
                     metric="relative_update",
                     value=float(u[column]),
                     limit=float(limit),

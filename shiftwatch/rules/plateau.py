@@ -43,14 +43,14 @@ class Plateau:
 
     Judged are the layers that feed no other and those that feed them, so that an output that is
     nearly constant by right (a target far from zero) is none. One that told samples apart once
-    is judged no more.
+    is judged no more. Nor is one of which layers are frozen: little may be learnt on purpose.
 
     Args:
         alike: largest standard deviation within units, over the root mean square, of all these.
         falling: the last 32 losses under this share of the 32 before are on their way down.
         path: largest relative updates of all steps, summed up, after which something should have
             been learnt: a slow warm-up takes its time. The largest, for where no signal passes
-            most layers get next to no gradient.
+            most layers get next to no gradient. While none is frozen.
 
     Example:
         >>> from shiftwatch import Monitor
@@ -106,6 +106,7 @@ class Plateau:
         place = int(np.where(size < self.alike, order, order.max() + 1).argmin())
         active[place] = phase == _RAISED
         stands = now >= self.falling * before and opening > 0 and state.late.min() > 0
+        stands = stands and evidence.sites.whole
         if phase == _RAISED or not stands or state.path[0] < self.path:
             return Verdict(state, [], active)
         active[place] = True
@@ -134,7 +135,7 @@ class Plateau:
         opening[missing[: first.size]] = first
         moved = evidence.update[batch.stepped][:, sites.learning]
         moved = np.where(np.isfinite(moved), moved, 0.0).max(1, initial=0.0)
-        return PlateauState(state.phase, opening, late, state.path + moved.sum())
+        return PlateauState(state.phase, opening, late, state.path + moved.sum() * sites.whole)
 
 
 def _relative(evidence: Evidence, mine: np.ndarray) -> np.ndarray:

@@ -117,7 +117,7 @@ class Response:
 
     @property
     def _blast(self) -> Jump:
-        return Jump(floor=self.explosion, prior=0.25, least=0.02, burn_in=8)
+        return Jump(floor=self.explosion, prior=0.25, least=0.02)
 
     def columns(self, sites: Sites) -> np.ndarray:
         """Outputs and inputs in training."""
