@@ -234,6 +234,61 @@ def ghostnet(width: int, wide: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(*net, Mean(2, 3), nn.Linear(width, 10))
 
 
+def tutorial(channels: Sequence[int], hidden: int, dropout: float) -> nn.Sequential:
+    """Two convolutions, a pool, two dense layers, dropout before both: PyTorch's first example."""
+    net = nn.Sequential()
+    for a, b in pairwise((1, *channels)):
+        net.extend([nn.Conv2d(a, b, 3, padding=1), nn.ReLU()])
+    tail = (
+        nn.AdaptiveMaxPool2d(3), nn.Dropout(dropout), nn.Flatten(),
+        nn.Linear(9 * channels[-1], hidden), nn.ReLU(), nn.Dropout(2 * dropout), nn.Linear(hidden, 10),
+    )  # fmt: skip
+    return nn.Sequential(*net, *tail)
+
+
+def darknet(width: int) -> nn.Sequential:
+    """Twice as many channels after each pool; windows, a narrow layer, windows (Redmon & Farhadi 2017)."""
+
+    def conv(inputs: int, outputs: int, size: int = 3) -> tuple[nn.Module, ...]:
+        made = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)
+        return made, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1)
+
+    net = nn.Sequential(*conv(1, width), nn.MaxPool2d(2))
+    for _ in range(2):
+        net.extend([*conv(width, 2 * width), *conv(2 * width, width, 1), *conv(width, 2 * width)])
+        width *= 2
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(width, 10))
+
+
+class Attended(nn.Module):
+    """Channels, then pixels, that are opened and closed by means and largest values (Woo et al. 2018)."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.which = nn.Sequential(
+            nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
+        )
+        self.where = nn.Conv2d(2, 1, 5, padding=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        which = self.which(x.mean((2, 3))) + self.which(x.amax((2, 3)))
+        x = x * which.sigmoid()[:, :, None, None]
+        where = self.where(torch.stack([x.mean(1), x.amax(1)], 1))
+        out: Tensor = x * where.sigmoid()
+        return out
+
+
+def attended(channels: Sequence[int], hidden: int) -> nn.Sequential:
+    """Convolutions, each with a norm, a rectifier and attention; halved after the first."""
+    net = nn.Sequential()
+    for i, (a, b) in enumerate(pairwise((1, *channels))):
+        conv = nn.Conv2d(a, b, 3, padding=1, bias=False)
+        net.extend([conv, nn.BatchNorm2d(b), nn.ReLU(), Attended(b, hidden)])
+        if not i:
+            net.append(nn.MaxPool2d(2))
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(channels[-1], 10))
+
+
 class Turning(nn.Module):
     """Images are moved, turned and enlarged before they are looked at, each as a small net says.
 
@@ -482,3 +537,34 @@ def slicenet(width: int, gaps: Sequence[int]) -> nn.Sequential:
             inner.extend([nn.ReLU(), past, nn.Linear(width, width), nn.LayerNorm(width)])
         parts.append(Block(inner))
     return nn.Sequential(*parts, nn.ReLU(), nn.Linear(width, SYMBOLS))
+
+
+class Quasi(nn.Module):
+    """Convolutions that see the past alone, and a mean of what they make that fades as gates say.
+
+    [batch, element, channel], a layer of Bradbury et al. (2017).
+    """
+
+    def __init__(self, inputs: int, width: int, window: int) -> None:
+        super().__init__()
+        self.conv = Past(inputs, 3 * width, window)
+        self.activation = nn.Tanh()
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, gates = self.conv(x).tensor_split([self.conv.out_channels // 3], -1)
+        new = self.activation(values)
+        forget, shown = self.gate(gates).chunk(2, -1)
+        state, states = torch.zeros_like(new[:, 0]), list[Tensor]()
+        for t in range(new.shape[1]):
+            state = forget[:, t] * state + (1 - forget[:, t]) * new[:, t]
+            states.append(state)
+        return shown * torch.stack(states, 1)
+
+
+def qrnn(width: int, layers: int, dropout: float) -> nn.Sequential:
+    """Of text: such layers, windows of two, with dropout between."""
+    parts: list[nn.Module] = [nn.Embedding(SYMBOLS, width)]
+    for _ in range(layers):
+        parts.extend([Quasi(width, width, 2), nn.Dropout(dropout)])
+    return nn.Sequential(*parts, nn.Linear(width, SYMBOLS))

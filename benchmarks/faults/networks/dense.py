@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.faults.networks.convolution import Joined
 from benchmarks.faults.networks.network import Make, Norm
 from benchmarks.faults.networks.parts import Block, Mean, Times
 from benchmarks.faults.networks.transformer import Gated, wider
@@ -211,6 +213,52 @@ class Curves(nn.Module):
         return out
 
 
+class Paired(nn.Module):
+    """Sums over all pairs of inputs of their product times that of their factors (Rendle 2010).
+
+    Half of (Σ vᵢxᵢ)² - Σ (vᵢxᵢ)². One input more is always 1: its factor is the bias.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.factors = nn.Linear(inputs, outputs)
+        for factors in self.factors.parameters():
+            nn.init.normal_(factors, std=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.factors.weight, self.factors.bias
+        alone = F.linear(x.square(), weight.square(), bias.square())
+        out: Tensor = (self.factors(x).square() - alone) / 2
+        return out
+
+
+class Periodic(nn.Module):
+    """Each of some numbers as waves of learnt frequencies: [batch, numbers] to [batch, numbers, 2 × waves].
+
+    As Gorishniy et al. (2022) have it for tables.
+    """
+
+    def __init__(self, numbers: int, waves: int, deviation: float) -> None:
+        super().__init__()
+        self.frequency = nn.Parameter(torch.randn(numbers, waves) * deviation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        angle = 2 * math.pi * self.frequency * x[..., None]
+        return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+class Affine(nn.Module):
+    """Each value times a number of its own, and another one added: a norm without statistics."""
+
+    def __init__(self, width: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((width,), scale))
+        self.shift = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x + self.shift
+
+
 def dense(
     widths: Sequence[int],
     activation: Make = nn.ReLU,
@@ -323,6 +371,41 @@ def kan(widths: Sequence[int], places: int) -> nn.Sequential:
     """Layers of learnt functions (Liu et al. 2025), and a dense one."""
     layers = (Curves(a, b, places) for a, b in pairwise(widths))
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(widths[-1], 10))
+
+
+def wide_and_deep(widths: Sequence[int]) -> nn.Sequential:
+    """The head sees the input itself besides what dense layers make of it (Cheng et al. 2016)."""
+    deep = nn.Sequential()
+    for a, b in pairwise((64, *widths)):
+        deep.extend([nn.Linear(a, b), nn.ReLU()])
+    return nn.Sequential(nn.Flatten(), Joined(deep), nn.Linear(64 + widths[-1], 10))
+
+
+def factored(factors: int, hidden: int, dropout: float) -> nn.Sequential:
+    """Products of all pairs of inputs, dense layers on them, and the input beside (He & Chua 2017)."""
+    deep = nn.Sequential(
+        Paired(64, factors), nn.BatchNorm1d(factors), nn.Dropout(dropout),
+        nn.Linear(factors, hidden), nn.ReLU(), nn.Dropout(dropout),
+    )  # fmt: skip
+    return nn.Sequential(nn.Flatten(), Joined(deep), nn.Linear(64 + hidden, 10))
+
+
+def periodic(waves: int, each: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """Every pixel as waves, the same dense layer on those of each, then dense layers on all."""
+    first = (nn.Flatten(), Periodic(64, waves, 0.2), nn.Linear(2 * waves, each), nn.ReLU())
+    return nn.Sequential(*first, *dense((64 * each, *widths), dropout=dropout))
+
+
+def resmlp(width: int, blocks: int) -> nn.Sequential:
+    """A dense layer across 16 patches, then two across their values, no norms (Touvron et al. 2023).
+
+    What blocks add counts little at first.
+    """
+    parts: list[nn.Module] = [Cut(), nn.Linear(4, width)]
+    for _ in range(blocks):
+        for inner in ((Across(nn.Linear(16, 16)),), wider(width, 4, nn.GELU())):
+            parts.append(Block(nn.Sequential(Affine(width), *inner, Affine(width, 0.1))))
+    return nn.Sequential(*parts, Affine(width), Mean(1), nn.Linear(width, 10))
 
 
 def mixer(width: int, blocks: int) -> nn.Sequential:

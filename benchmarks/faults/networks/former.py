@@ -11,6 +11,7 @@ from torch import nn
 
 from benchmarks.faults.data import COPY, FORGERY, IMAGES, ROWS, TEXT
 from benchmarks.faults.networks.autoencoder import (
+    Masked,
     SegNet,
     UNet,
     autoencoder,
@@ -27,21 +28,26 @@ from benchmarks.faults.networks.convolution import (
     TemporalText,
     Turning,
     WaveNet,
+    alexnet,
     bytenet,
     convolutions,
     densenet,
     dilated,
+    ghostnet,
     inception,
     mobilenet,
     network_in_network,
     repvgg,
     shufflenet,
+    slicenet,
     squeezenet,
     vgg,
 )
 from benchmarks.faults.networks.dense import (
     Crossed,
+    Experts,
     Reminded,
+    ScaledTanh,
     dense,
     dropped,
     gated_dense,
@@ -49,14 +55,18 @@ from benchmarks.faults.networks.dense import (
     gated_norms,
     gmlp,
     highway,
+    independent,
+    kan,
     maxout,
     mixer,
     opposed,
     residual_dense,
+    simba,
 )
-from benchmarks.faults.networks.encoder import Bert, Compact, Conformer, Encoder, Series
+from benchmarks.faults.networks.encoder import Bert, Compact, Conformer, Encoder, GTrXL, Series
 from benchmarks.faults.networks.gan import (
     convolutional_forgers,
+    patch_forgers,
     pixelnorm_forgers,
     residual_forgers,
     spectral_forgers,
@@ -70,9 +80,11 @@ from benchmarks.faults.networks.language import (
     Bloom,
     DeepNet,
     Gemma,
+    Gemma2,
     Nemotron,
     NormFormer,
     Olmo2,
+    Palm,
     Primer,
 )
 from benchmarks.faults.networks.network import Network
@@ -81,9 +93,11 @@ from benchmarks.faults.networks.recurrent import (
     Added,
     Characters,
     Filtered,
+    MixedSoftmaxes,
     Normed,
     Pyramid,
     Recurrent,
+    ReNet,
     SingleHead,
     Skipping,
     Stacked,
@@ -94,8 +108,10 @@ from benchmarks.faults.networks.residual import (
     bottleneck,
     convmixer,
     convnext,
+    cspnet,
     excited,
     inverted,
+    nfnet,
     poolformer,
     preactivation,
     regnet,
@@ -356,4 +372,42 @@ FORMER = (
     ),
     Network("autoencoder latent", "autoencoder", partial(latent_autoencoder, 12, 2), COPY, 3e-3, decay=0.01),
     Network("gan styled", "gan", partial(styled_forgers, 16), FORGERY, 5e-4),
+    # Seeds 1011 and 1012.
+    Network(
+        "dense scaled tanh", "dense",
+        partial(initialised, partial(dense, (64, 94, 62), ScaledTanh), lecun), IMAGES, 0.05, 0.0, short=True,
+    ),
+    Network(
+        "independent components", "dense", partial(independent, (64, 96, 72, 48), 0.05),
+        IMAGES, 0.05, 0.9, short=True, decay=5e-4,
+    ),
+    Network(
+        "mixture of experts", "dense", partial(initialised, partial(Experts, 4, (40, 24)), he),
+        IMAGES, 2e-3, short=True,
+    ),
+    Network(
+        "simba", "dense", partial(initialised, partial(simba, 36, 2), he), IMAGES, 2e-3, decay=0.01
+    ),
+    Network("kan", "dense", partial(kan, (64, 32, 24), 5), IMAGES, 2e-3, decay=0.01),
+    Network(
+        "alexnet", "convolution", partial(initialised, partial(alexnet, (12, 20, 24), 48, 0.1), glorot),
+        IMAGES, 0.02, 0.9, decay=5e-4,
+    ),
+    Network(
+        "ghostnet", "convolution", partial(initialised, partial(ghostnet, 16, 32, 2), he),
+        IMAGES, 0.05, 0.9, decay=1e-4,
+    ),
+    Network("slicenet of text", "convolution", partial(slicenet, 32, (1, 2)), TEXT, 5e-3),
+    Network("cspnet", "residual", partial(cspnet, 12, 2), IMAGES, 0.05, 0.9, decay=5e-4),
+    Network("nfnet", "residual", partial(nfnet, 20, 10, 2, 0.2), IMAGES, 0.05, 0.9, decay=1e-4),
+    Network("palm", "transformer", partial(Palm, 28, 2, 2), TEXT, 8e-3, decay=0.1),
+    Network("gemma 2", "transformer", partial(Gemma2, 28, 2, 2), TEXT, 5e-3),
+    Network("gated transformer of rows", "transformer", partial(GTrXL, 24, 2, 3), ROWS, 3e-3),
+    Network("renet", "recurrent", partial(ReNet, 14, 32), ROWS, 8e-3),
+    Network("lstm of mixed softmaxes", "recurrent", partial(MixedSoftmaxes, 32, 3, 0.05), TEXT, 8e-3),
+    Network(
+        "autoencoder silu deep", "autoencoder", partial(autoencoder, (84, 56, 28, 12), nn.SiLU), COPY, 3e-3, short=True
+    ),
+    Network("autoencoder of masked patches", "autoencoder", partial(Masked, 24, 2, 3, 0.25), COPY, 3e-3, decay=0.05),
+    Network("gan patches", "gan", partial(patch_forgers, 12), FORGERY, 1e-3),
 )  # fmt: skip

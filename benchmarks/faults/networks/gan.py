@@ -234,3 +234,12 @@ def patch_forgers(width: int) -> Forgers:
         *conv(width, 2 * width), nn.LeakyReLU(0.2), nn.Conv2d(2 * width, 1, 3, padding=1),
     )  # fmt: skip
     return Forgers(generator, discriminator)
+
+
+def leaky_forgers(width: int) -> Forgers:
+    """Dense layers that become wider, with batch norms, against ones that become narrower."""
+    leaky = partial(nn.LeakyReLU, 0.2)
+    widths = (width, 2 * width, 3 * width)
+    generator = dense((LATENT, *widths), leaky, nn.BatchNorm1d, outputs=64)
+    discriminator = dense((64, *reversed(widths)), leaky, outputs=1)
+    return Forgers(generator, discriminator)

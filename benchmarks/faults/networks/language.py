@@ -349,3 +349,22 @@ class Gemma2(Enlarged):
 
     def forward(self, x: Tensor) -> Tensor:
         return 30 * (super().forward(x) / 30).tanh()
+
+
+class Qwen3(LanguageModel):
+    """Places by rotation, gated layers, norms without a mean before branches and of queries and keys.
+
+    As Qwen Team (2025) have it, but every head has keys and values of its own.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=True, rotary=True, normed=True)],
+            lambda: [Gated(width, 3 * width)],
+            nn.RMSNorm,
+        )  # fmt: skip
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)

@@ -63,13 +63,19 @@ class Pool(nn.Module):
 class Excitation(nn.Module):
     """Channels that are opened and closed by what all of them hold (Hu et al. 2018)."""
 
-    def __init__(self, channels: int, hidden: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        activation: Make = nn.ReLU,
+        gate: Make = nn.Hardsigmoid,
+    ) -> None:
         super().__init__()
         self.mean = Mean(2, 3)
         self.squeeze = nn.Linear(channels, hidden)
-        self.activation = nn.ReLU()
+        self.activation = activation()
         self.excite = nn.Linear(hidden, channels)
-        self.gate = nn.Hardsigmoid()
+        self.gate = gate()
 
     def forward(self, x: Tensor) -> Tensor:
         gate: Tensor = self.gate(self.excite(self.activation(self.squeeze(self.mean(x)))))

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.faults.data import SYMBOLS
+from benchmarks.faults.networks.convolution import Past
+from benchmarks.faults.networks.dense import Highway
 from benchmarks.faults.networks.parts import Pool
 from benchmarks.faults.networks.transformer import Attention, stacked, wider
 
@@ -262,3 +264,51 @@ class MixedSoftmaxes(nn.Module):
         each = self.after(self.activation(self.each(y))).unflatten(-1, (shares.shape[-1], -1))
         mixed = (shares[..., None] * self.head(each).softmax(-1)).sum(-2)
         return (mixed + 1e-8).log()
+
+
+class Asked(nn.Module):
+    """Of rows: a GRU both ways, whose last states ask which rows count (Bahdanau et al. 2015).
+
+    What is asked and what was found are joined in a dense layer, as Luong et al. (2015) have it.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(8, width, batch_first=True, bidirectional=True)
+        self.asked = nn.Linear(2 * width, hidden)
+        self.given = nn.Linear(2 * width, hidden)
+        self.compared = nn.Tanh()
+        self.score = nn.Linear(hidden, 1)
+        self.joined = nn.Linear(4 * width, hidden)
+        self.activation = nn.Tanh()
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, last = self.rnn(x)
+        last = last.transpose(0, 1).flatten(1)
+        scores = self.score(self.compared(self.asked(last)[:, None] + self.given(y)))
+        found = (scores.softmax(1) * y).sum(1)
+        joined = self.activation(self.joined(torch.cat([found, last], 1)))
+        logits: Tensor = self.head(self.dropout(joined))
+        return logits
+
+
+class Spelt(nn.Module):
+    """Of text: a convolution over the last symbols, a highway, an LSTM (Kim et al. 2016)."""
+
+    def __init__(self, width: int, window: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.conv = Past(width, width, window)
+        self.activation = nn.Tanh()
+        self.highway = Highway(width, nn.ReLU)
+        self.rnn = nn.LSTM(width, width, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, SYMBOLS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.highway(self.activation(self.conv(self.embed(x))))
+        y, _ = self.rnn(seen)
+        logits: Tensor = self.head(self.dropout(y))
+        return logits

@@ -7,55 +7,61 @@ from functools import partial
 from torch import nn
 
 from benchmarks.faults.data import COPY, FORGERY, IMAGES, ROWS, TEXT
-from benchmarks.faults.networks.autoencoder import Masked, autoencoder
-from benchmarks.faults.networks.convolution import alexnet, ghostnet, slicenet
-from benchmarks.faults.networks.dense import Experts, ScaledTanh, dense, independent, kan, simba
-from benchmarks.faults.networks.encoder import GTrXL
-from benchmarks.faults.networks.gan import patch_forgers
-from benchmarks.faults.networks.language import Gemma2, Palm
+from benchmarks.faults.networks.autoencoder import autoencoder
+from benchmarks.faults.networks.convolution import attended, darknet, qrnn, tutorial
+from benchmarks.faults.networks.dense import dense, factored, periodic, resmlp, wide_and_deep
+from benchmarks.faults.networks.gan import leaky_forgers
+from benchmarks.faults.networks.language import Qwen3
 from benchmarks.faults.networks.network import Network
-from benchmarks.faults.networks.parts import initialised, lecun
-from benchmarks.faults.networks.recurrent import MixedSoftmaxes, ReNet
-from benchmarks.faults.networks.residual import cspnet, nfnet
+from benchmarks.faults.networks.parts import initialised
+from benchmarks.faults.networks.recurrent import Asked, Spelt
+from benchmarks.faults.networks.residual import efficientnet, resnext
+from benchmarks.faults.networks.transformer import Swin, Tokens
 
 he, glorot = nn.init.kaiming_normal_, nn.init.xavier_uniform_
 
 TEST = (
     Network(
-        "dense scaled tanh", "dense",
-        partial(initialised, partial(dense, (64, 94, 62), ScaledTanh), lecun), IMAGES, 0.05, 0.0, short=True,
+        "dense relu glorot dropout", "dense",
+        partial(initialised, partial(dense, (64, 128, 128), nn.ReLU, None, 0.1), glorot),
+        IMAGES, 0.1, 0.0, short=True,
     ),
     Network(
-        "independent components", "dense", partial(independent, (64, 96, 72, 48), 0.05),
-        IMAGES, 0.05, 0.9, short=True, decay=5e-4,
+        "wide and deep", "dense", partial(initialised, partial(wide_and_deep, (96, 64, 32)), glorot),
+        IMAGES, 0.02, 0.9, short=True, decay=1e-4,
+    ),
+    Network("neural factorization machine", "dense", partial(factored, 48, 48, 0.1), IMAGES, 2e-3, short=True),
+    Network(
+        "periodic embeddings", "dense", partial(initialised, partial(periodic, 4, 4, (80, 48), 0.1), glorot),
+        IMAGES, 2e-3, decay=0.01,
     ),
     Network(
-        "mixture of experts", "dense", partial(initialised, partial(Experts, 4, (40, 24)), he),
-        IMAGES, 2e-3, short=True,
+        "resmlp", "dense", partial(initialised, partial(resmlp, 24, 2), glorot), IMAGES, 8e-3, decay=0.05
     ),
+    Network("cnn of a tutorial", "convolution", partial(tutorial, (10, 20), 48, 0.1), IMAGES, 3e-3),
     Network(
-        "simba", "dense", partial(initialised, partial(simba, 36, 2), he), IMAGES, 2e-3, decay=0.01
+        "darknet", "convolution", partial(initialised, partial(darknet, 10), he), IMAGES, 0.05, 0.9, decay=5e-4
     ),
-    Network("kan", "dense", partial(kan, (64, 32, 24), 5), IMAGES, 2e-3, decay=0.01),
+    Network("cbam", "convolution", partial(attended, (12, 20, 28), 6), IMAGES, 0.05, 0.9, decay=1e-4),
+    Network("qrnn of text", "convolution", partial(qrnn, 40, 2, 0.05), TEXT, 8e-3),
     Network(
-        "alexnet", "convolution", partial(initialised, partial(alexnet, (12, 20, 24), 48, 0.1), glorot),
-        IMAGES, 0.02, 0.9, decay=5e-4,
-    ),
-    Network(
-        "ghostnet", "convolution", partial(initialised, partial(ghostnet, 16, 32, 2), he),
+        "efficientnet", "residual", partial(initialised, partial(efficientnet, (8, 12), 0.1), he),
         IMAGES, 0.05, 0.9, decay=1e-4,
     ),
-    Network("slicenet of text", "convolution", partial(slicenet, 32, (1, 2)), TEXT, 5e-3),
-    Network("cspnet", "residual", partial(cspnet, 12, 2), IMAGES, 0.05, 0.9, decay=5e-4),
-    Network("nfnet", "residual", partial(nfnet, 20, 10, 2, 0.2), IMAGES, 0.05, 0.9, decay=1e-4),
-    Network("palm", "transformer", partial(Palm, 28, 2, 2), TEXT, 8e-3, decay=0.1),
-    Network("gemma 2", "transformer", partial(Gemma2, 28, 2, 2), TEXT, 5e-3),
-    Network("gated transformer of rows", "transformer", partial(GTrXL, 24, 2, 3), ROWS, 3e-3),
-    Network("renet", "recurrent", partial(ReNet, 14, 32), ROWS, 8e-3),
-    Network("lstm of mixed softmaxes", "recurrent", partial(MixedSoftmaxes, 32, 3, 0.05), TEXT, 8e-3),
     Network(
-        "autoencoder silu deep", "autoencoder", partial(autoencoder, (84, 56, 28, 12), nn.SiLU), COPY, 3e-3, short=True
+        "resnext", "residual", partial(initialised, partial(resnext, 16, 4, 1), he), IMAGES, 0.05, 0.9, decay=1e-4
     ),
-    Network("autoencoder of masked patches", "autoencoder", partial(Masked, 24, 2, 3, 0.25), COPY, 3e-3, decay=0.05),
-    Network("gan patches", "gan", partial(patch_forgers, 12), FORGERY, 1e-3),
+    Network("qwen 3", "transformer", partial(Qwen3, 28, 2, 2), TEXT, 5e-3, decay=0.1),
+    Network("swin", "transformer", partial(Swin, 20, 2), IMAGES, 3e-3, decay=0.05),
+    Network(
+        "ft-transformer", "transformer", partial(initialised, partial(Tokens, 16, 2, 2, 0.05), glorot),
+        IMAGES, 4e-3, decay=0.01,
+    ),
+    Network("gru with additive attention", "recurrent", partial(Asked, 24, 32, 0.1), ROWS, 5e-3),
+    Network("lstm of spelt symbols", "recurrent", partial(Spelt, 36, 3, 0.05), TEXT, 8e-3),
+    Network(
+        "autoencoder relu glorot deep", "autoencoder",
+        partial(initialised, partial(autoencoder, (112, 56, 20), nn.ReLU), glorot), COPY, 2e-3, short=True,
+    ),
+    Network("gan leaky batchnorm", "gan", partial(leaky_forgers, 32), FORGERY, 2e-4),
 )  # fmt: skip

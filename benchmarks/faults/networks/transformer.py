@@ -254,3 +254,83 @@ class Shared(nn.Module):
             x = self.block(x)
         logits: Tensor = self.head(x.mean(1))
         return logits
+
+
+class Tokens(nn.Module):
+    """Of images as of tables: each pixel a token of its own, one more collects what they say.
+
+    FT-Transformer, as Gorishniy et al. (2021) have it: norms before branches, rectifiers as gates.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        bound = width**-0.5
+        self.token = nn.Parameter(torch.empty(1, 1, width).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(64, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(64, width).uniform_(-bound, bound))
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=False), nn.Dropout(dropout)],
+            lambda: [Gated(width, 2 * width, nn.ReLU), nn.Dropout(dropout)],
+        )  # fmt: skip
+        self.norm = nn.LayerNorm(width)
+        self.activation = nn.ReLU()
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = x.flatten(1)[:, :, None] * self.weight + self.bias
+        seen = self.blocks(torch.cat([self.token.expand(len(x), -1, -1), seen], 1))
+        logits: Tensor = self.head(self.activation(self.norm(seen[:, 0])))
+        return logits
+
+
+class Windows(nn.Module):
+    """Attention of 4 × 4 patches within windows of 2 × 2, which may lie one patch further."""
+
+    def __init__(self, width: int, heads: int, further: int) -> None:
+        super().__init__()
+        self.further = further
+        self.inner = Attention(width, heads, causal=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = x.unflatten(1, (4, 4)).roll((-self.further, -self.further), (1, 2))
+        cut = grid.unflatten(2, (2, 2)).unflatten(1, (2, 2)).transpose(2, 3)
+        mixed = self.inner(cut.reshape(-1, 4, x.shape[-1])).view(cut.shape)
+        grid = mixed.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        out: Tensor = grid.roll((self.further, self.further), (1, 2)).flatten(1, 2)
+        return out
+
+
+class Swin(nn.Module):
+    """Of images: patches see those in their window, then four become one of twice the width.
+
+    As Liu et al. (2021) have it; here windows that lie further go around the edge, and places are learnt.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 2, 2)
+        self.place = nn.Embedding(16, width)
+        nn.init.trunc_normal_(self.place.weight, std=0.1)
+        ways = iter((0, 1))
+        self.blocks = stacked(
+            2, width,
+            lambda: [Windows(width, heads, next(ways))],
+            lambda: wider(width, 4, nn.GELU()),
+        )  # fmt: skip
+        self.merge = nn.Sequential(nn.LayerNorm(4 * width), nn.Linear(4 * width, 2 * width))
+        self.merged = stacked(
+            1, 2 * width,
+            lambda: [Attention(2 * width, 2 * heads, causal=False)],
+            lambda: wider(2 * width, 4, nn.GELU()),
+        )  # fmt: skip
+        self.norm = nn.LayerNorm(2 * width)
+        self.head = nn.Linear(2 * width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.patches(x).flatten(2).transpose(1, 2)
+        seen = self.blocks(seen + self.place(torch.arange(16)))
+        four = seen.transpose(1, 2).unflatten(2, (4, 4)).unfold(2, 2, 2).unfold(3, 2, 2)
+        seen = self.merge(four.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2))
+        logits: Tensor = self.head(self.norm(self.merged(seen)).mean(1))
+        return logits
