@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from shiftwatch import columns, tables
+from shiftwatch.abreast import abreast
 from shiftwatch.dead import Dead, stacked
 from shiftwatch.records import SEVERITIES, Alert, Event, Incident, Layer, Site
 from shiftwatch.summaries.histogram import BINS, Histogram
@@ -347,7 +348,7 @@ class Run:
         if key not in self.metrics:
             raise ValueError(_unknown("metric", key, self.metrics))
         if key not in self._decoded:
-            parts = [c.metric(key, len(self.sites)) for c in self.chunks]
+            parts = abreast(lambda chunk: chunk.metric(key, len(self.sites)), self.chunks)
             self._decoded[key] = np.concatenate(parts)
             while len(self._decoded) > 1 and sum(v.nbytes for v in self._decoded.values()) > _KEPT:
                 self._decoded.popitem(last=False)

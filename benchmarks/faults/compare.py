@@ -234,6 +234,7 @@ def main() -> None:
         )
     ours = list(joined(given.group, OURS, given.results).values())
     text, standings = page(given.group, found, ours)
+    given.into.mkdir(parents=True, exist_ok=True)
     (given.into / "faults.md").write_text(text)
     print(observers_table(standings).text())
     if len(standings) > 1 and importlib.util.find_spec("matplotlib") is not None:

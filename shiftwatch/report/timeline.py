@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from shiftwatch.abreast import abreast
 from shiftwatch.medians import medians as row_medians
 from shiftwatch.summaries.histogram import EDGES
 from shiftwatch.summaries.summary import Summary
@@ -142,12 +143,14 @@ def distributions(run: Run, at: Columns, slices: int) -> Distributions:
     reals, counts, bounded = merged(pieces, len(run.sites), at.size)
     mean, m2, low, high = reals
     quantiles = np.full((at.size, len(run.sites), len(LEVELS)), np.nan)
-    histograms = []
-    for site in range(len(run.sites)):
+
+    def coarsened(site: int) -> tuple[int, np.ndarray]:
         first, hits = histogram(pieces, site, at.size)
         quantiles[:, site] = smooth(hits, first, low[site], high[site], LEVELS)
         coarsely = [hits[a:b].sum(0) for a, b in pairwise(coarse.starts)]
-        histograms.append((first, np.array(coarsely).reshape(coarse.size, hits.shape[1])))
+        return first, np.array(coarsely).reshape(coarse.size, hits.shape[1])
+
+    histograms = abreast(coarsened, range(len(run.sites)))
     tally = dict(zip(COUNTS, counts, strict=True))
     lost = tally["nan"] + tally["posinf"] + tally["neginf"]
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
