@@ -1004,6 +1004,8 @@ def test_a_leap_of_one_group_is_told_of_the_layer_that_it_moves(
         ((0.12, 0.12, 0.12), 0.94, 0),  # it learns: a rate that a range test found
         ((0.25, 0.25, 0.25), 0.94, 1),
         ((0.25, 0.25, 0.25), 0.91, 0),
+        ((0.4, 0.4, 0.4), 0.91, 1),
+        ((0.4, 0.4, 0.4), 0.85, 0),
         ((0.09, 0.09, 0.09), 1.0, 0),
         ((0.001, 0.12, 0.12, 0.5), 1.0, 1),
         ((0.001, 0.001, 0.5, 0.5), 1.0, 0),  # of adapters one half begins at zero
@@ -1283,6 +1285,25 @@ def test_a_loss_above_that_of_the_beginning_is_found_though_it_falls() -> None:
         learning(lambda step: 2.3 * 0.99**step if step < 120 else 3.3 + 5 * 0.93 ** (step - 120))
     )
     assert [a.detected <= 176 for a in alerts] == [True]
+
+
+@pytest.mark.parametrize(
+    ("after", "found"),
+    [
+        (lambda step: 2.9, 1),
+        (lambda step: 2.2, 0),  # two fifths of it are gone
+        (lambda step: 1.7 + 1.5 * 0.97 ** (step - 120), 0),  # it is learnt again
+    ],
+)
+def test_a_loss_that_cannot_triple_is_found_where_what_was_learnt_is_gone(
+    after: Callable[[int], float], found: int
+) -> None:
+    """A language model's: from 3.2 to 1.7, and most of the way back at once."""
+    alerts = about_loss(
+        learning(lambda step: max(3.2 * 0.99**step, 1.7) if step < 120 else after(step))
+    )
+    assert [(abs(a.step - 120) <= 8, a.detected <= 176) for a in alerts] == [(True, True)] * found
+    assert all(a.limit < a.value < 3 * 1.7 for a in alerts)
 
 
 RECOVERS: dict[str, Callable[[int], float]] = {

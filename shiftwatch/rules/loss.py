@@ -52,6 +52,11 @@ class Loss:
         late, early: losses that are compared.
         share: smallest loss that counts, over the first ones of the run.
         back: the last third of the late losses is on its way back under this share of the first.
+        gone: or so much of what had been learnt, of the way from the first losses down to those before, is
+            gone in the first third of the late losses and in the last …
+        flat: … of which each is at least this share of the other, and less than the first losses: where
+            little can be lost, as of a text's symbols, a loss that is back where it began is no
+            threefold one.
         patience: steps since the beginning after which a rise has lasted; above the first losses of
             the run ``late`` do.
         faster: rise of the learning rate that explains that of the loss.
@@ -65,6 +70,8 @@ class Loss:
     late: int = 36
     early: int = 64
     back: float = 0.9
+    gone: float = 0.6
+    flat: float = 0.95
     patience: int = 48
     faster: float = 1.5
 
@@ -103,14 +110,20 @@ class Loss:
             part = line[t + 1 : t + 1 + self.early + self.late]
             if not np.isfinite(state.before[0]):
                 early, late = np.split(part[:, _LOSS], [self.early])
+                gone = self._gone(state, early.mean(), late)
                 large = size[t] >= np.log(self.factor) or self._lost(state, early.mean(), late)
-                if not large or self._explained(part):
+                if not (large or gone) or self._explained(part):
                     continue
                 rise = int((late - early.mean() >= size[t]).argmax())  # place of its first step
                 state = state._replace(
                     before=np.array([early.mean(), max(early.std(), _LEAST)]),
                     began=np.array([max(0, int(steps[t]) - self.late + 1 + rise)]),
                 )
+                if gone and not large:
+                    high = float(late[-self.late // 3 :].mean())
+                    least = self._left(state, early.mean(), self.gone)
+                    firings.append(_firing(state, int(mine[head]), high, least))
+                    state = state._replace(raised=np.ones(1, bool))
             state, found = self._follow(state, part, int(steps[t]), int(mine[head]))
             firings += found
         active[head] = bool(state.raised[0])
@@ -133,6 +146,8 @@ class Loss:
         third = self.late // 3
         then, now = float(late[:third].mean()), float(late[-third:].mean())
         over = now - mean < max(np.log(self.factor) / 2, 2 * std / np.sqrt(third))
+        if state.raised[0]:
+            over &= np.exp(now) < self._left(state, mean, self.gone / 2)
         if over or not np.isfinite(now):
             nothing = np.full(2, np.nan)
             return state._replace(before=nothing, raised=np.zeros(1, bool)), []
@@ -142,19 +157,8 @@ class Loss:
         stays &= not now < np.log(self.share) + state.opening[0]
         if state.raised[0] or not stays:
             return state, []
-        usual, high = float(np.exp(mean)), float(np.exp(now))
-        firing = Firing(
-            step=int(state.began[0]),
-            column=column,
-            kind="exploding",
-            severity="warning",
-            metric="loss",
-            value=high,
-            limit=min(usual * self.factor, self.worse * float(np.exp(state.opening[0]))),
-            text=f"the loss rose from {usual:.3g} to {high:.3g} and does not come back, and neither "
-            "the learning rate nor the input explains it",
-            score=1.0,
-        )
+        limit = min(float(np.exp(mean)) * self.factor, self.worse * float(np.exp(state.opening[0])))
+        firing = _firing(state, column, now, limit)
         return state._replace(raised=np.ones(1, bool)), [firing]
 
     def _lost(self, state: LossState, before: float, late: np.ndarray) -> bool:
@@ -165,6 +169,19 @@ class Loss:
         had = before <= opening + np.log(self.learnt)
         risen = late[:third].mean() - before >= np.log(self.factor) / 2
         return bool(had and risen and late[-third:].mean() >= opening + np.log(self.worse))
+
+    def _left(self, state: LossState, before: float, share: float) -> float:
+        """The loss at which so much of what had been learnt is gone; infinite where too little had."""
+        opening, usual = float(np.exp(state.opening[0])), float(np.exp(before))
+        had = usual <= self.learnt * opening
+        return usual + share * (opening - usual) if had else float("inf")
+
+    def _gone(self, state: LossState, before: float, late: np.ndarray) -> bool:
+        """Whether most of what had been learnt is gone at once, and does not come back."""
+        third = self.late // 3
+        then, now = float(np.exp(late[:third].mean())), float(np.exp(late[-third:].mean()))
+        stays = self.flat * then <= now <= min(then / self.flat, float(np.exp(state.opening[0])))
+        return stays and min(then, now) >= self._left(state, before, self.gone)
 
     def _explained(self, part: np.ndarray) -> bool:
         """Whether the run did something that may well raise the loss."""
@@ -183,6 +200,23 @@ class Loss:
                 if middle > known.max() or middle < known.min():
                     return True
         return False
+
+
+def _firing(state: LossState, column: int, now: float, limit: float) -> Firing:
+    """Said of the head; ``now``: logarithm of the loss."""
+    usual, high = float(np.exp(state.before[0])), float(np.exp(now))
+    return Firing(
+        step=int(state.began[0]),
+        column=column,
+        kind="exploding",
+        severity="warning",
+        metric="loss",
+        value=high,
+        limit=limit,
+        text=f"the loss rose from {usual:.3g} to {high:.3g} and does not come back, and neither "
+        "the learning rate nor the input explains it",
+        score=1.0,
+    )
 
 
 def _course(evidence: Evidence) -> np.ndarray:
