@@ -52,8 +52,8 @@ class Beginning:
         moved: share of their size by which half of the weights are moved in the second and the
             third step together that is too large …
         stands: … if the losses 48 to 63 are on median at least this share of those 16 to 31: by so much
-            moved, and the share. Beyond 0.4 no net that learnt was seen to fall less than by a tenth, and
-            none that learnt well beyond 0.5 …
+            moved, and the share. No net that learnt was seen beyond 0.4 with losses that fell by less
+            than a tenth, and none beyond 0.5 …
         sharp: … or if the entropy of an attention is at most this share of the largest possible one in
             its first readings: by so much moved, and the share. Of healthy heads it falls over hundreds
             of steps.

@@ -120,9 +120,8 @@ class Loss:
                     began=np.array([max(0, int(steps[t]) - self.late + 1 + rise)]),
                 )
                 if gone and not large:
-                    high = float(late[-self.late // 3 :].mean())
                     least = self._left(state, early.mean(), self.gone)
-                    firings.append(_firing(state, int(mine[head]), high, least))
+                    firings.append(_firing(state, int(mine[head]), _ends(late)[1], least))
                     state = state._replace(raised=np.ones(1, bool))
             state, found = self._follow(state, part, int(steps[t]), int(mine[head]))
             firings += found
@@ -143,9 +142,8 @@ class Loss:
         """A rise under way: over, recovering, or here to stay."""
         mean, std = state.before.tolist()
         late = part[self.early :, _LOSS]
-        third = self.late // 3
-        then, now = float(late[:third].mean()), float(late[-third:].mean())
-        over = now - mean < max(np.log(self.factor) / 2, 2 * std / np.sqrt(third))
+        then, now = _ends(late)
+        over = now - mean < max(np.log(self.factor) / 2, 2 * std / np.sqrt(self.late // 3))
         if state.raised[0]:
             over &= np.exp(now) < self._left(state, mean, self.gone / 2)
         if over or not np.isfinite(now):
@@ -165,10 +163,10 @@ class Loss:
         """Whether less is known than at the beginning, where something had been learnt, and all of
         the late losses are of that kind.
         """
-        opening, third = float(state.opening[0]), self.late // 3
+        opening, (then, now) = float(state.opening[0]), _ends(late)
         had = before <= opening + np.log(self.learnt)
-        risen = late[:third].mean() - before >= np.log(self.factor) / 2
-        return bool(had and risen and late[-third:].mean() >= opening + np.log(self.worse))
+        risen = then - before >= np.log(self.factor) / 2
+        return bool(had and risen and now >= opening + np.log(self.worse))
 
     def _left(self, state: LossState, before: float, share: float) -> float:
         """The loss at which so much of what had been learnt is gone; infinite where too little had."""
@@ -178,8 +176,7 @@ class Loss:
 
     def _gone(self, state: LossState, before: float, late: np.ndarray) -> bool:
         """Whether most of what had been learnt is gone at once, and does not come back."""
-        third = self.late // 3
-        then, now = float(np.exp(late[:third].mean())), float(np.exp(late[-third:].mean()))
+        then, now = np.exp(_ends(late)).tolist()
         stays = self.flat * then <= now <= min(then / self.flat, float(np.exp(state.opening[0])))
         return stays and min(then, now) >= self._left(state, before, self.gone)
 
@@ -200,6 +197,12 @@ class Loss:
                 if middle > known.max() or middle < known.min():
                     return True
         return False
+
+
+def _ends(late: np.ndarray) -> tuple[float, float]:
+    """Means of the first and of the last third."""
+    third = late.size // 3
+    return float(late[:third].mean()), float(late[-third:].mean())
 
 
 def _firing(state: LossState, column: int, now: float, limit: float) -> Firing:

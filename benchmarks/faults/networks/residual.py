@@ -326,27 +326,29 @@ def nfnet(width: int, narrow: int, blocks: int, share: float) -> nn.Sequential:
     return nn.Sequential(*parts, *active(), Mean(2, 3), nn.Linear(width, 10))
 
 
+def normed(inputs: int, outputs: int, size: int, **options: int) -> tuple[nn.Module, ...]:
+    """A convolution without bias and a batch norm."""
+    made = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False, **options)
+    return made, nn.BatchNorm2d(outputs)
+
+
 def efficientnet(widths: tuple[int, int], dropout: float) -> nn.Sequential:
     """Inverted blocks whose channels are weighed, SiLUs throughout (Tan & Le 2019)."""
-
-    def conv(inputs: int, outputs: int, size: int, **options: int) -> tuple[nn.Module, ...]:
-        made = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False, **options)
-        return made, nn.BatchNorm2d(outputs)
 
     def inner(inputs: int, outputs: int, stride: int) -> nn.Sequential:
         wide = 4 * inputs
         return nn.Sequential(
-            *conv(inputs, wide, 1), nn.SiLU(),
-            *conv(wide, wide, 3, stride=stride, groups=wide), nn.SiLU(),
-            Excitation(wide, inputs // 2, nn.SiLU, nn.Sigmoid), *conv(wide, outputs, 1),
+            *normed(inputs, wide, 1), nn.SiLU(),
+            *normed(wide, wide, 3, stride=stride, groups=wide), nn.SiLU(),
+            Excitation(wide, inputs // 2, nn.SiLU, nn.Sigmoid), *normed(wide, outputs, 1),
         )  # fmt: skip
 
     first, second = widths
     parts = (
-        *conv(1, first, 3), nn.SiLU(), Block(inner(first, first, 1)),
+        *normed(1, first, 3), nn.SiLU(), Block(inner(first, first, 1)),
         inner(first, second, 2), Block(inner(second, second, 1)),
     )  # fmt: skip
-    tail = (*conv(second, 2 * second, 1), nn.SiLU(), Mean(2, 3), nn.Dropout(dropout))
+    tail = (*normed(second, 2 * second, 1), nn.SiLU(), Mean(2, 3), nn.Dropout(dropout))
     return nn.Sequential(*parts, *tail, nn.Linear(2 * second, 10))
 
 
@@ -356,19 +358,15 @@ def resnext(width: int, paths: int, blocks: int) -> nn.Sequential:
     After the first half of them the image is halved and channels are doubled.
     """
 
-    def conv(inputs: int, outputs: int, size: int, **options: int) -> tuple[nn.Module, ...]:
-        made = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False, **options)
-        return made, nn.BatchNorm2d(outputs)
-
     def block(width: int) -> Block:
         inner = nn.Sequential(
-            *conv(width, width, 1), nn.ReLU(), *conv(width, width, 3, groups=paths), nn.ReLU(),
-            *conv(width, width, 1),
+            *normed(width, width, 1), nn.ReLU(), *normed(width, width, 3, groups=paths), nn.ReLU(),
+            *normed(width, width, 1),
         )  # fmt: skip
         return Block(inner, nn.ReLU())
 
-    net = nn.Sequential(*conv(1, width, 3), nn.ReLU())
+    net = nn.Sequential(*normed(1, width, 3), nn.ReLU())
     net.extend(block(width) for _ in range(blocks))
-    net.extend([*conv(width, 2 * width, 3, stride=2), nn.ReLU()])
+    net.extend([*normed(width, 2 * width, 3, stride=2), nn.ReLU()])
     net.extend(block(2 * width) for _ in range(blocks))
     return nn.Sequential(*net, Mean(2, 3), nn.Linear(2 * width, 10))
