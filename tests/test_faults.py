@@ -256,6 +256,22 @@ def test_a_healthy_sibling_is_not_killed(family: list[Trace]) -> None:
     assert not oracle.judge(first, twin, [first, second], 40).killed
 
 
+def test_another_beginning_is_compared_with_other_healthy_beginnings(family: list[Trace]) -> None:
+    """Other weights are another function at once, which no other batches explain."""
+    plan, moments = Plan(DENSE, seed=1, steps=72), oracle.probes(0, 72)
+    twin = train(plan, probes=moments)
+    other = train(replace(plan, weights=2), probes=moments)
+    batches = [train(plan, probes=moments, other=(0, i)) for i in (1, 2)]
+    anew = [train(replace(plan, weights=1000 * i), probes=moments, other=(0, i)) for i in (1, 2)]
+    assert oracle.judge(other, twin, batches, 0).why == "output"
+    assert not oracle.judge(other, twin, anew, 0).killed
+    alike = faults.BY_CODE["F13b"]
+    broken = train(
+        plan, [alike.action(alike.layer(skeleton(DENSE), 0.5) or "")], strikes=0, probes=moments
+    )
+    assert oracle.judge(broken, twin, anew, 0).why == "loss"
+
+
 def test_a_loss_that_is_not_finite_kills(family: list[Trace]) -> None:
     """Whatever the spread."""
     losses = family[0].losses.copy()

@@ -94,6 +94,8 @@ class Fault:
         told: whether it can be told from a training as it should be; a fault that cannot is
             reported apart.
         evaluated: whether it shows only where there are evaluations in between.
+        anew: whether it is another beginning of the network, which has to be told from other
+            beginnings that are healthy.
         fits: whether it makes sense for a network that has such a layer.
     """
 
@@ -107,6 +109,7 @@ class Fault:
     sudden: bool = True
     told: bool = True
     evaluated: bool = False
+    anew: bool = False
     fits: Callable[[Network], bool] = lambda network: True
 
     def layer(self, model: nn.Module, place: float) -> str | None:
@@ -188,16 +191,16 @@ FAULTS = (
     Fault("F12b", "loss ×1e-7", STILL, ANYWHERE, partial(enlarged, 1e-7)),
     Fault("F12c", "gradients overflow", ("nonfinite",), ANYWHERE, gradients(not_finite_gradient), "gradient"),
     # Where a branch ends beside a shortcut it is what healthy nets do (H39).
-    Fault("F13", "weights zero from the start", ("collapse", "dead", "vanishing", "frozen", "variance_shift"), "carrying", fresh(torch.zeros_like), when="start", moment="start"),
-    Fault("F13b", "weights constant from the start", ("collapse", "dead", "variance_shift", "mean_shift", "saturation"), "weights", fresh(lambda w: torch.full_like(w, float(w.abs().mean()))), when="start", moment="start"),
-    Fault("F14", "weights ×30 from the start", (*MOVED, "vanishing"), "weights", fresh(lambda w: 30 * w), when="start", moment="start"),
-    Fault("F14b", "weights ×0.001 from the start", ("vanishing", "variance_shift", "collapse", "frozen"), "weights", fresh(lambda w: w / 1000), when="start", moment="start"),
+    Fault("F13", "weights zero from the start", ("collapse", "dead", "vanishing", "frozen", "variance_shift"), "carrying", fresh(torch.zeros_like), when="start", moment="start", anew=True),
+    Fault("F13b", "weights constant from the start", ("collapse", "dead", "variance_shift", "mean_shift", "saturation"), "weights", fresh(lambda w: torch.full_like(w, float(w.abs().mean()))), when="start", moment="start", anew=True),
+    Fault("F14", "weights ×30 from the start", (*MOVED, "vanishing"), "weights", fresh(lambda w: 30 * w), when="start", moment="start", anew=True),
+    Fault("F14b", "weights ×0.001 from the start", ("vanishing", "variance_shift", "collapse", "frozen"), "weights", fresh(lambda w: w / 1000), when="start", moment="start", anew=True),
     Fault("F15", "layer starts anew", CHANGED, "weights", initial),
     Fault("F16", "bias far down", CHANGED, "linear", pushed_down),
     Fault("F16b", "bias sinks", CHANGED, "linear", sinking, sudden=False),
     Fault("F17", "learning rate of a layer ×3000, one step", MOVED, "weights", partial(layer_faster, 3000, 1)),
     # Behind norms they are an architecture as healthy as others, and one of these networks.
-    Fault("F18", "sigmoids from the start", ("vanishing", "saturation", "collapse", "mean_shift"), ANYWHERE, all_sigmoid, when="start", moment="start", fits=gated),
+    Fault("F18", "sigmoids from the start", ("vanishing", "saturation", "collapse", "mean_shift"), ANYWHERE, all_sigmoid, when="start", moment="start", anew=True, fits=gated),
     Fault("F18b", "activation becomes a sigmoid", SHIFTED, "activation", operation(lambda f, x: x.sigmoid()), fits=not_sigmoid),
     Fault("F19", "activation gone", SHIFTED, "activation", operation(lambda f, x: x * 1.0)),
     Fault("F20", "softmax twice", ("vanishing", "exploding", "update", "frozen"), ANYWHERE, twice_softmax, fits=supervised),

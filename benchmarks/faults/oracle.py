@@ -3,8 +3,10 @@
 A mutant that nobody can tell from the original is no fault: weights times five before a batch
 norm change nothing. So each faulty run is compared with its twin, the same to the last bit until
 the fault strikes; and the difference with the differences between the twin and its siblings, which
-from the same step on drew other batches, as healthy runs do. DeepCrime (Humbatova et al. 2021)
-asks likewise whether a mutant differs significantly from clean runs; there by their final accuracy.
+from the same step on drew other batches, as healthy runs do. Where the fault is another beginning of
+the network, its siblings draw initial weights of their own, too: another function than the twin's
+is what any other weights make. DeepCrime (Humbatova et al. 2021) asks likewise whether a mutant
+differs significantly from clean runs; there by their final accuracy.
 
 A fault is killed if the loss or the model's function leaves the twin's by more than a material
 size and by twice as much as any sibling's. The observer has no say in it.

@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
@@ -98,7 +99,7 @@ def _verdict(case: Case) -> Row:
     layer, origin, near = _place(case)
     moments = oracle.probes(case.strikes, case.steps)
     bare = train(case.plan, _actions(case, layer), strikes=case.strikes, probes=moments)
-    twin, *siblings = _twins(case.network, case.seed, case.steps, case.strikes)
+    twin, *siblings = _twins(*_twin_key(case))
     verdict = oracle.judge(bare, twin, siblings, case.strikes)
     return {
         "layer": layer,
@@ -178,12 +179,19 @@ def shown(losses: np.ndarray, twin: np.ndarray, strikes: int) -> int | None:
 
 
 @lru_cache(maxsize=1)  # cases with a common twin come one after the other
-def _twins(network: str, seed: int, steps: int, strikes: int) -> tuple[Trace, ...]:
-    """The run without the fault, and its siblings."""
+def _twins(network: str, seed: int, steps: int, strikes: int, anew: bool) -> tuple[Trace, ...]:
+    """The run without the fault, and its siblings: from then on other batches, or other weights."""
     plan = Case("", network, "", seed, steps, strikes).plan
     moments = oracle.probes(strikes, steps)
-    others = [None, *((strikes, i + 1) for i in range(SIBLINGS))]
-    return tuple(train(plan, probes=moments, other=other) for other in others)
+    siblings = [
+        train(
+            replace(plan, weights=1000 * i + seed) if anew else plan,
+            probes=moments,
+            other=(strikes, i),
+        )
+        for i in range(1, SIBLINGS + 1)
+    ]
+    return train(plan, probes=moments), *siblings
 
 
 def load(path: Path) -> dict[str, Row]:
@@ -234,7 +242,7 @@ def _rows(cases: Sequence[Case], jobs: int, name: str) -> Iterator[Row]:
     """Rows as they come; the oracle's cases with a common twin by one process, in a row."""
     batches = [[case] for case in cases]
     if name == ORACLE:
-        batches = [list(batch) for _, batch in groupby(cases, _twin_key)]
+        batches = [list(batch) for _, batch in groupby(sorted(cases, key=_twin_key), _twin_key)]
     if jobs == 1:
         for case in cases:
             yield from _batch([case], name)
@@ -247,8 +255,11 @@ def _rows(cases: Sequence[Case], jobs: int, name: str) -> Iterator[Row]:
             yield from rows
 
 
-def _twin_key(case: Case) -> tuple[Any, ...]:
-    return (case.network, case.seed, case.steps, case.strikes)
+def _twin_key(case: Case) -> tuple[str, int, int, int, bool]:
+    """What two cases share that are compared with the same runs."""
+    assert case.strikes is not None
+    anew = faults.BY_CODE[case.code].anew
+    return case.network, case.seed, case.steps, case.strikes, anew
 
 
 def _batch(cases: Sequence[Case], name: str) -> list[Row]:

@@ -132,6 +132,7 @@ class Plan:
 
     Args:
         rate: factor on the network's own learning rate.
+        weights: seed of the initial weights; ``None`` for that of all else.
         optimize: makes the optimizer; ``None`` for the network's own kind.
         groups: gives parameter groups with a ``rate``, a factor; ``None`` for one of all.
     """
@@ -142,6 +143,7 @@ class Plan:
     size: int = 48
     schedule: Schedule = constant
     rate: float = 1.0
+    weights: int | None = None
     optimize: Optimize | None = None
     groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None
 
@@ -211,7 +213,7 @@ def train(
 
 def _prepare(plan: Plan, strikes: int | None) -> Training:
     """Model and optimizers, the same for the same seed."""
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(plan.seed if plan.weights is None else plan.weights)
     network = plan.network
     model = network.build()
     parts = [model]
