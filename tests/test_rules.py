@@ -511,6 +511,27 @@ def test_the_last_units_of_a_layer_that_never_had_many_are_no_alarm_until_all_ar
     assert (alert.severity, alert.value) == (severity, after)
 
 
+@pytest.mark.parametrize(("width", "severity"), [(4, "info"), (8, "critical")])
+def test_a_layer_of_a_few_units_may_die_whole(width: int, severity: str) -> None:
+    """As one in a gate of channels."""
+    monitor = watch(relu(lambda step: min(1.0, max(0, step - 64) / 64), width), 192)
+    found = [a for a in monitor.history.alerts if a.layer == "relu1"]
+    assert ("dead", severity) in {(a.kind, a.severity) for a in found}
+    assert (severity == "info") == all(a.severity == "info" for a in found)
+
+
+@pytest.mark.parametrize(("width", "shifts"), [(4, set()), (16, {"variance_shift", "mean_shift"})])
+def test_units_that_fall_silent_are_no_shift_of_a_layer_of_a_few(
+    width: int, shifts: set[str]
+) -> None:
+    def show(monitor: Monitor, step: int, random: np.random.Generator) -> None:
+        values = np.maximum(random.normal(size=(64, width)), 0)
+        values[:, width // 4 :] *= step < 80
+        monitor.observe("relu", values, activation="relu")
+
+    assert {alert.kind for alert in watch(show, 112).alerts} - {"dead"} == shifts
+
+
 def test_a_layer_born_with_most_units_dead_is_raised_once_none_is_left() -> None:
     monitor = watch(relu(lambda step: 0.8125 if step < 64 else 1.0), 160)
     notes = [(a.severity, a.value, a.limit) for a in monitor.history.alerts if a.kind == "dead"]
@@ -1392,6 +1413,20 @@ def test_a_gradient_that_explodes_is_found() -> None:
     monitor = watch(backward(lambda step, i: 1e3 if step >= 80 and i <= 1 else 1.0), 112)
     assert said(monitor.alerts) == [("fc1", "exploding")]  # the last one is where it begins
     assert (monitor.alerts[0].step, monitor.alerts[0].tensor) == (80, "gradient")
+
+
+@pytest.mark.parametrize(("step", "kinds"), [(12, set()), (24, {"exploding"})])
+def test_tenfold_growth_is_judged_once_a_level_has_been_seen_for_a_while(
+    step: int, kinds: set[str]
+) -> None:
+    """In the first 16 steps a net finds its scale."""
+
+    def show(monitor: Monitor, now: int, random: np.random.Generator) -> None:
+        for i in range(4):
+            size = 30.0 if i == 2 and now >= step else 1.0
+            monitor.observe(f"fc{i}", size * random.normal(size=(32, 16)))
+
+    assert {a.kind for a in watch(show, 64).alerts} & {"exploding"} == kinds
 
 
 def test_gradients_that_fall_together_are_healthy() -> None:

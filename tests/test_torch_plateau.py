@@ -92,6 +92,17 @@ def test_a_rate_at_which_nothing_is_learnt_yet_is_no_plateau() -> None:
     assert alerts(Training(lambda: stack(nn.ReLU), lr=1e-5)) == []
 
 
+def test_a_net_of_which_a_part_is_frozen_is_left_alone() -> None:
+    """What it may learn is not known from what the rest could have."""
+
+    def partly() -> nn.Sequential:
+        model = stack(nn.Sigmoid)
+        model[0].requires_grad_(False)
+        return model
+
+    assert alerts(Training(partly)) == []
+
+
 def test_batches_of_one_are_not_judged() -> None:
     """One sample is always like itself."""
     assert alerts(Training(lambda: stack(nn.Sigmoid), size=1)) == []

@@ -32,6 +32,8 @@ _SHARE = 0.8
 _LN_VARIANCE = 2 * log(2)
 # Values of a site and samples of a batch in a step under which the floors widen, by the root.
 _VALUES, _SAMPLES = 256, 8
+# A rectified layer of fewer units moves as each of them falls silent: there floors are so many times as wide.
+_UNITS, _SLACK = 8, 8.0
 #: Steps whose moves are remembered to find an origin.
 COURSE = 16
 _KIND = ("variance_shift", "mean_shift", "collapse")
@@ -98,13 +100,16 @@ class Response:
 
     def _for(self, evidence: Evidence, mine: np.ndarray) -> Jump:
         """The jump with wider floors for the model's input, for data change by design, and
-        for levels that rest on few values or on few samples.
+        for levels that rest on few values, samples or units.
         """
         data = evidence.sites.order[mine] < 0
         wider = np.where(data[:, None], np.array([self.data, self.data, 1.0]), 1.0)
         values = np.maximum(evidence.frame.count[:, mine].max(0, initial=0), 1)
         samples = evidence.batch.batch_size.max(initial=0) or _SAMPLES
         few = np.sqrt(np.maximum(1, np.maximum(_VALUES / values, _SAMPLES / samples)))
+        units = np.diff(evidence.units.starts)
+        narrow = evidence.sites.one_sided[mine] & (units > 0) & (units < _UNITS)
+        few = np.where(narrow, _SLACK, few)
         floor = np.asarray(self._jump.floor) * wider * few[:, None]
         return replace(self._jump, floor=floor, limit=self._needed(evidence, mine.size))
 

@@ -5,7 +5,7 @@ either, so it is the growth over the layer's own beginning that counts. A layer 
 born broken has no growth to show: the first windows are judged by level, with wide limits. And a
 unit that is silent under the data of late may wake under others, as where classes come in blocks:
 that many of a layer are is worth a note, and an alarm only where hardly one is left of a layer that had
-many, or none of any.
+many, or none of any; in a layer of a few units it is a note, for these may all die in a healthy gate.
 """
 
 from __future__ import annotations
@@ -94,10 +94,12 @@ class UnitHealth:
 
     Args:
         burn_in: steps before the beginning's level is taken.
+        narrow: units of a layer from which their death is an alarm.
         dead, saturated: the limits.
     """
 
     burn_in: int = 16
+    narrow: int = 8
     dead: Growth = DEAD
     saturated: Growth = SATURATED
 
@@ -130,14 +132,14 @@ class UnitHealth:
         can_die = sites.one_sided[mine] & seen
         can_saturate = sites.two_sided[mine] & ~sites.heads[mine] & seen
         flat_state, firings = self._judge(
-            state.flat, self.saturated, np.where(can_saturate, flat, np.nan), evidence, 0.0
+            state.flat, self.saturated, np.where(can_saturate, flat, np.nan), evidence
         )
         dead_state = state.dead
         found: list[Firing] = []
         if can_die.any():
             level = np.where(can_die, dead_share(evidence.units), np.nan)
-            grain = 2.5 / np.maximum(np.diff(evidence.units.starts), 1)
-            dead_state, found = self._judge(state.dead, self.dead, level, evidence, grain)
+            widths = np.diff(evidence.units.starts)
+            dead_state, found = self._judge(state.dead, self.dead, level, evidence, widths)
             found = [f._replace(step=_began(f.column, mine, evidence)) for f in found]
         firings = [f._replace(column=int(mine[f.column])) for f in firings + found]
         return Verdict(
@@ -152,9 +154,10 @@ class UnitHealth:
         limits: Growth,
         level: np.ndarray,
         evidence: Evidence,
-        grain: np.ndarray | float,
+        widths: np.ndarray | float = np.inf,
     ) -> tuple[LevelState, list[Firing]]:
-        """Birth, then growth. ``grain`` is the smallest growth that a narrow layer can show."""
+        """Birth, then growth, of layers of so many units."""
+        grain = 2.5 / np.maximum(widths, 1)  # the smallest growth that a narrow layer can show
         step = int(evidence.frame.steps[-1])
         first = int(evidence.frame.steps[0])
         seen = np.isfinite(level)
@@ -172,6 +175,7 @@ class UnitHealth:
         ripe = seen & (total.on | (ratio >= 3)) & (ratio >= 1) & (level >= limits.level)
         ripe |= seen & (base < limits.gone) & (level >= limits.gone) & (growth >= grain)
         loud = limits.loud(level, growth) | (born & (level >= limits.alarm))
+        loud &= widths >= self.narrow
         stage = np.where(born | ripe, np.where(loud, 2, 1), 0)
         fires = stage > state.stage
         limit = np.where(growth >= needed, base + needed, limits.gone)
