@@ -121,6 +121,28 @@ def latent_autoencoder(width: int, code: int) -> nn.Sequential:
     )  # fmt: skip
 
 
+class Rounded(nn.Module):
+    """Each value in one of so many steps from -1 to 1; gradients pass as if it were not (Mentzer et al. 2024).
+
+    Args:
+        steps: odd, so that 0 is one of them.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.half = (steps - 1) / 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        bounded = self.half * x.tanh()
+        return (bounded + (bounded.round() - bounded).detach()) / self.half
+
+
+def quantised_autoencoder(widths: Sequence[int], activation: Make, steps: int) -> nn.Sequential:
+    """A code of few steps."""
+    down, up = autoencoder(widths, activation)
+    return nn.Sequential(down, Rounded(steps), up)
+
+
 class UNet(nn.Module):
     """What was seen on the way down is joined on the way up (Ronneberger et al. 2015).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -9,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.faults.data import SYMBOLS
+from benchmarks.faults.data import LENGTH, SYMBOLS
 from benchmarks.faults.networks.network import Make, Norm
-from benchmarks.faults.networks.parts import Block, Mean
-from benchmarks.faults.networks.transformer import stacked, wider
+from benchmarks.faults.networks.parts import Block, Mean, normed
+from benchmarks.faults.networks.transformer import LanguageModel, stacked, wider
 
 
 class LeNet(nn.Module):
@@ -287,6 +288,71 @@ def attended(channels: Sequence[int], hidden: int) -> nn.Sequential:
         if not i:
             net.append(nn.MaxPool2d(2))
     return nn.Sequential(*net, Mean(2, 3), nn.Linear(channels[-1], 10))
+
+
+def keras(channels: Sequence[int], hidden: int) -> nn.Sequential:
+    """Three convolutions with pools between, two dense layers: TensorFlow's first example of images."""
+    net, inputs = nn.Sequential(), 1
+    for width in channels[:-1]:
+        net.extend([nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)])
+        inputs = width
+    tail = (
+        nn.Conv2d(inputs, channels[-1], 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(), nn.Linear(4 * channels[-1], hidden), nn.ReLU(), nn.Linear(hidden, 10),
+    )  # fmt: skip
+    return nn.Sequential(*net, *tail)
+
+
+class InTurn(nn.Module):
+    """What comes in, and what each of several layers makes of what the one before made, joined at last."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = [x]
+        for layer in self.layers:
+            found.append(layer(found[-1]))
+        return torch.cat(found, 1)
+
+
+def vovnet(channels: int, growth: Sequence[int], outputs: Sequence[int]) -> nn.Sequential:
+    """Three convolutions in turn, all of which one of 1 × 1 sees; halved between stages (Lee et al. 2019)."""
+
+    def conv(inputs: int, outputs: int, size: int) -> nn.Sequential:
+        return nn.Sequential(*normed(inputs, outputs, size), nn.ReLU())
+
+    net = nn.Sequential(conv(1, channels, 3))
+    for i, (width, wide) in enumerate(zip(growth, outputs, strict=True)):
+        if i:
+            net.append(nn.MaxPool2d(2))
+        inner = (conv(width if j else channels, width, 3) for j in range(3))
+        net.extend([InTurn(*inner), conv(channels + 3 * width, wide, 1)])
+        channels = wide
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(channels, 10))
+
+
+class Points(nn.Module):
+    """Images as sets of points, each with its place and its value: [batch, 3, pixels]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, across = (torch.arange(size) - (size - 1) / 2 for size in x.shape[2:])
+        places = torch.stack(torch.meshgrid(down, across, indexing="ij")) / 2
+        return torch.cat([places.expand(len(x), -1, -1, -1), x], 1).flatten(2)
+
+
+def pointnet(channels: Sequence[int], hidden: int, dropout: float) -> nn.Sequential:
+    """The same layers for every point, and the largest of what they find (Qi et al. 2017)."""
+    net = nn.Sequential(Points())
+    for a, b in pairwise((3, *channels)):
+        net.extend([nn.Conv1d(a, b, 1), nn.BatchNorm1d(b), nn.ReLU()])
+    tail = (
+        nn.AdaptiveMaxPool1d(1), nn.Flatten(),
+        nn.Linear(channels[-1], hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Dropout(dropout),
+        nn.Linear(hidden, 10),
+    )  # fmt: skip
+    return nn.Sequential(*net, *tail)
 
 
 class Turning(nn.Module):
@@ -568,3 +634,70 @@ def qrnn(width: int, layers: int, dropout: float) -> nn.Sequential:
     for _ in range(layers):
         parts.extend([Quasi(width, width, 2), nn.Dropout(dropout)])
     return nn.Sequential(*parts, nn.Linear(width, SYMBOLS))
+
+
+class Sine(nn.Module):
+    """The sine of a value, enlarged first (Sitzmann et al. 2020)."""
+
+    def __init__(self, frequency: float) -> None:
+        super().__init__()
+        self.frequency = frequency
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.frequency * x).sin()
+
+
+class Long(nn.Module):
+    """A convolution over all the past, whose weights a small net makes of how long ago it was.
+
+    They fade, in each channel faster; [batch, element, channel].
+    """
+
+    def __init__(self, width: int, waves: int, hidden: int) -> None:
+        super().__init__()
+        ago = torch.arange(LENGTH)[:, None] / LENGTH
+        angles = 2 * math.pi * ago * torch.arange(1, waves + 1)
+        self.register_buffer(
+            "ago", torch.cat([ago, angles.sin(), angles.cos()], 1), persistent=False
+        )
+        fading = (-ago * torch.linspace(1, 8, width)).exp()
+        self.register_buffer("fading", fading, persistent=False)
+        self.weigh = nn.Sequential(
+            nn.Linear(1 + 2 * waves, hidden), Sine(4.0), nn.Linear(hidden, width)
+        )
+        self.now = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        length, x = x.shape[1], x.float()
+        weights = (self.weigh(self.ago) * self.fading)[:length]
+        both = torch.fft.rfft(x, 2 * length, 1) * torch.fft.rfft(weights, 2 * length, 0)
+        return torch.fft.irfft(both, 2 * length, 1)[:, :length] + self.now * x
+
+
+class Hyena(nn.Module):
+    """A long convolution between two gates, all three seen through short ones (Poli et al. 2023)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 3 * width)
+        self.short = Past(3 * width, 3 * width, 3, groups=3 * width)
+        self.long = Long(width, 4, 16)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, values = self.short(self.linear(x)).chunk(3, -1)
+        out: Tensor = self.proj(a * self.long(b * values))
+        return out
+
+
+class HyenaText(LanguageModel):
+    """Of text: blocks as of transformers, with such convolutions for attention."""
+
+    def __init__(self, width: int, blocks: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = stacked(
+            blocks, width, lambda: [Hyena(width)], lambda: wider(width, 2, nn.GELU())
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, SYMBOLS)

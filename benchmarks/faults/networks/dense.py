@@ -259,6 +259,98 @@ class Affine(nn.Module):
         return self.scale * x + self.shift
 
 
+class Scaled(nn.Linear):
+    """A dense layer whose weights have a deviation of 1, over the root of what it is given (Jacot et al. 2018)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        nn.init.normal_(self.weight)
+        nn.init.normal_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight / self.in_features**0.5, self.bias)
+
+
+class Weighed(nn.Module):
+    """Each value times a number of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
+class Members(nn.Module):
+    """One dense layer of several members, each of which scales what goes in and out: [batch, member, width].
+
+    As Gorishniy et al. (2025) have it.
+
+    Args:
+        apart: whether members begin to differ here, by signs of what goes in.
+    """
+
+    def __init__(self, members: int, inputs: int, outputs: int, apart: bool) -> None:
+        super().__init__()
+        before = (
+            torch.randint(2, (members, inputs)) * 2.0 - 1 if apart else torch.ones(members, inputs)
+        )
+        self.before = nn.Parameter(before)
+        self.linear = nn.Linear(inputs, outputs)
+        self.after = nn.Parameter(torch.ones(members, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(x * self.before) * self.after
+        return out
+
+
+class Subtracting(nn.Module):
+    """Each block takes what it explains from its input, and adds to what the head sees (N-BEATS).
+
+    As Oreshkin et al. (2020) have it of forecasts.
+    """
+
+    def __init__(self, blocks: int, widths: Sequence[int], found: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(dense((64, *widths), outputs=64 + found) for _ in range(blocks))
+        self.head = nn.Linear(found, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, found = x.flatten(1), list[Tensor]()
+        for block in self.blocks:
+            explained, new = block(left).tensor_split([64], 1)
+            left = left - explained
+            found.append(new)
+        logits: Tensor = self.head(torch.stack(found).sum(0))
+        return logits
+
+
+class Compared(nn.Module):
+    """Each row of an image a feature of its own; products of all pairs, and dense layers before and after.
+
+    DLRM, as Naumov et al. (2019) have it for recommendations.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.bottom = nn.Sequential(
+            nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, width), nn.ReLU()
+        )
+        self.rows = nn.ModuleList(nn.Linear(8, width) for _ in range(8))
+        self.top = nn.Sequential(nn.Linear(width + 36, hidden), nn.ReLU())
+        self.head = nn.Linear(hidden, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = self.bottom(x.flatten(1))
+        rows = [layer(row) for layer, row in zip(self.rows, x[:, 0].unbind(1), strict=True)]
+        features = torch.stack([whole, *rows], 1)
+        a, b = torch.tril_indices(9, 9, -1)
+        pairs = (features @ features.transpose(1, 2))[:, a, b]
+        logits: Tensor = self.head(self.top(torch.cat([whole, pairs], 1)))
+        return logits
+
+
 def dense(
     widths: Sequence[int],
     activation: Make = nn.ReLU,
@@ -406,6 +498,32 @@ def resmlp(width: int, blocks: int) -> nn.Sequential:
         for inner in ((Across(nn.Linear(16, 16)),), wider(width, 4, nn.GELU())):
             parts.append(Block(nn.Sequential(Affine(width), *inner, Affine(width, 0.1))))
     return nn.Sequential(*parts, Affine(width), Mean(1), nn.Linear(width, 10))
+
+
+def policy(widths: Sequence[int]) -> nn.Sequential:
+    """As agents have it: orthogonal weights, all but equal odds at first (Huang et al. 2022)."""
+    net = dense((64, *widths), nn.Tanh)
+    layers = [layer for layer in net if isinstance(layer, nn.Linear)]
+    for layer in layers:
+        nn.init.orthogonal_(layer.weight, 0.01 if layer is layers[-1] else 2**0.5)
+        nn.init.zeros_(layer.bias)
+    return net
+
+
+def realmlp(widths: Sequence[int]) -> nn.Sequential:
+    """Every pixel is weighed first, weights have a deviation of 1 (Holzmüller et al. 2024)."""
+    net = nn.Sequential(nn.Flatten(), Weighed(64))
+    for a, b in pairwise((64, *widths)):
+        net.extend([Scaled(a, b), nn.SELU()])
+    return net.append(Scaled(widths[-1], 10))
+
+
+def tabm(members: int, widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """Many networks in one, which share weights; the head sees the mean of what they make."""
+    net = nn.Sequential(nn.Flatten(), nn.Unflatten(1, (1, 64)))
+    for i, (a, b) in enumerate(pairwise((64, *widths))):
+        net.extend([Members(members, a, b, i == 0), nn.ReLU(), nn.Dropout(dropout)])
+    return net.extend([Mean(1), nn.Linear(widths[-1], 10)])
 
 
 def mixer(width: int, blocks: int) -> nn.Sequential:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.faults.networks.dense import Across
-from benchmarks.faults.networks.parts import Block, Pool, Times
+from benchmarks.faults.networks.parts import Block, Pool, Scale, Times
 from benchmarks.faults.networks.transformer import Attention, stacked, wider
 
 
@@ -219,6 +219,77 @@ class GTrXL(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         seen = self.embed(x) + self.places[: x.shape[1]]
         logits: Tensor = self.head(self.blocks(seen).mean(1))
+        return logits
+
+
+class Fourier(nn.Module):
+    """What came in and its Fourier transform over elements and width, the real part; a norm after the sum."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(x + torch.fft.fft2(x.float()).real)
+        return out
+
+
+class FNet(nn.Module):
+    """Of rows: Fourier transforms for attention, norms after blocks (Lee-Thorp et al. 2022)."""
+
+    def __init__(self, width: int, blocks: int, dropout: float) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, width)
+        self.place = nn.Embedding(8, width)
+        nn.init.normal_(self.place.weight, std=0.1)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.Sequential()
+        for _ in range(blocks):
+            wide = nn.Sequential(*wider(width, 3, nn.GELU()), nn.Dropout(dropout))
+            self.blocks.extend([Fourier(width), Block(wide, nn.LayerNorm(width))])
+        self.pool = nn.Linear(width, width)
+        self.activation = nn.Tanh()
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.norm(self.embed(x) + self.place(torch.arange(x.shape[1])))
+        seen = self.blocks(self.dropout(seen))
+        logits: Tensor = self.head(self.activation(self.pool(seen[:, 0])))
+        return logits
+
+
+class CaiT(nn.Module):
+    """Of images: patches see each other, then a token sees them; what branches add counts little at first.
+
+    As Touvron et al. (2021) have it.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int) -> None:
+        super().__init__()
+
+        def mix() -> list[nn.Module]:
+            return [Attention(width, heads, causal=False), Scale(width, 0)]
+
+        def wide() -> list[nn.Module]:
+            return [*wider(width, 4, nn.GELU()), Scale(width, 0)]
+
+        self.token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.patches = nn.Conv2d(1, width, 2, 2)
+        self.place = nn.Embedding(16, width)
+        nn.init.trunc_normal_(self.place.weight, std=0.02)
+        self.blocks = stacked(blocks, width, mix, wide)
+        self.ask = nn.Sequential(nn.LayerNorm(width), *mix())
+        self.told = Block(nn.Sequential(nn.LayerNorm(width), *wide()))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.patches(x).flatten(2).transpose(1, 2)
+        seen = self.blocks(seen + self.place(torch.arange(16)))
+        token = self.token.expand(len(x), -1, -1)
+        token = token + self.ask(torch.cat([token, seen], 1))[:, :1]
+        logits: Tensor = self.head(self.norm(self.told(token))[:, 0])
         return logits
 
 

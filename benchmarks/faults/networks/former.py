@@ -29,18 +29,22 @@ from benchmarks.faults.networks.convolution import (
     Turning,
     WaveNet,
     alexnet,
+    attended,
     bytenet,
     convolutions,
+    darknet,
     densenet,
     dilated,
     ghostnet,
     inception,
     mobilenet,
     network_in_network,
+    qrnn,
     repvgg,
     shufflenet,
     slicenet,
     squeezenet,
+    tutorial,
     vgg,
 )
 from benchmarks.faults.networks.dense import (
@@ -50,6 +54,7 @@ from benchmarks.faults.networks.dense import (
     ScaledTanh,
     dense,
     dropped,
+    factored,
     gated_dense,
     gated_ends,
     gated_norms,
@@ -60,12 +65,16 @@ from benchmarks.faults.networks.dense import (
     maxout,
     mixer,
     opposed,
+    periodic,
     residual_dense,
+    resmlp,
     simba,
+    wide_and_deep,
 )
 from benchmarks.faults.networks.encoder import Bert, Compact, Conformer, Encoder, GTrXL, Series
 from benchmarks.faults.networks.gan import (
     convolutional_forgers,
+    leaky_forgers,
     patch_forgers,
     pixelnorm_forgers,
     residual_forgers,
@@ -86,11 +95,13 @@ from benchmarks.faults.networks.language import (
     Olmo2,
     Palm,
     Primer,
+    Qwen3,
 )
 from benchmarks.faults.networks.network import Network
 from benchmarks.faults.networks.parts import groups, initialised, lecun
 from benchmarks.faults.networks.recurrent import (
     Added,
+    Asked,
     Characters,
     Filtered,
     MixedSoftmaxes,
@@ -100,6 +111,7 @@ from benchmarks.faults.networks.recurrent import (
     ReNet,
     SingleHead,
     Skipping,
+    Spelt,
     Stacked,
     Tied,
     irnn,
@@ -109,6 +121,7 @@ from benchmarks.faults.networks.residual import (
     convmixer,
     convnext,
     cspnet,
+    efficientnet,
     excited,
     inverted,
     nfnet,
@@ -116,10 +129,11 @@ from benchmarks.faults.networks.residual import (
     preactivation,
     regnet,
     res2net,
+    resnext,
     van,
     xception,
 )
-from benchmarks.faults.networks.transformer import Llama, Patches, Shared
+from benchmarks.faults.networks.transformer import Llama, Patches, Shared, Swin, Tokens
 
 he, orthogonal = nn.init.kaiming_normal_, nn.init.orthogonal_
 glorot, glorot_normal = nn.init.xavier_uniform_, nn.init.xavier_normal_
@@ -410,4 +424,48 @@ FORMER = (
     ),
     Network("autoencoder of masked patches", "autoencoder", partial(Masked, 24, 2, 3, 0.25), COPY, 3e-3, decay=0.05),
     Network("gan patches", "gan", partial(patch_forgers, 12), FORGERY, 1e-3),
+    # Seeds 1111 and 1112.
+    Network(
+        "dense relu glorot dropout", "dense",
+        partial(initialised, partial(dense, (64, 128, 128), nn.ReLU, None, 0.1), glorot),
+        IMAGES, 0.1, 0.0, short=True,
+    ),
+    Network(
+        "wide and deep", "dense", partial(initialised, partial(wide_and_deep, (96, 64, 32)), glorot),
+        IMAGES, 0.02, 0.9, short=True, decay=1e-4,
+    ),
+    Network("neural factorization machine", "dense", partial(factored, 48, 48, 0.1), IMAGES, 2e-3, short=True),
+    Network(
+        "periodic embeddings", "dense", partial(initialised, partial(periodic, 4, 4, (80, 48), 0.1), glorot),
+        IMAGES, 2e-3, decay=0.01,
+    ),
+    Network(
+        "resmlp", "dense", partial(initialised, partial(resmlp, 24, 2), glorot), IMAGES, 8e-3, decay=0.05
+    ),
+    Network("cnn of a tutorial", "convolution", partial(tutorial, (10, 20), 48, 0.1), IMAGES, 3e-3),
+    Network(
+        "darknet", "convolution", partial(initialised, partial(darknet, 10), he), IMAGES, 0.05, 0.9, decay=5e-4
+    ),
+    Network("cbam", "convolution", partial(attended, (12, 20, 28), 6), IMAGES, 0.05, 0.9, decay=1e-4),
+    Network("qrnn of text", "convolution", partial(qrnn, 40, 2, 0.05), TEXT, 8e-3),
+    Network(
+        "efficientnet", "residual", partial(initialised, partial(efficientnet, (8, 12), 0.1), he),
+        IMAGES, 0.05, 0.9, decay=1e-4,
+    ),
+    Network(
+        "resnext", "residual", partial(initialised, partial(resnext, 16, 4, 1), he), IMAGES, 0.05, 0.9, decay=1e-4
+    ),
+    Network("qwen 3", "transformer", partial(Qwen3, 28, 2, 2), TEXT, 5e-3, decay=0.1),
+    Network("swin", "transformer", partial(Swin, 20, 2), IMAGES, 3e-3, decay=0.05),
+    Network(
+        "ft-transformer", "transformer", partial(initialised, partial(Tokens, 16, 2, 2, 0.05), glorot),
+        IMAGES, 4e-3, decay=0.01,
+    ),
+    Network("gru with additive attention", "recurrent", partial(Asked, 24, 32, 0.1), ROWS, 5e-3),
+    Network("lstm of spelt symbols", "recurrent", partial(Spelt, 36, 3, 0.05), TEXT, 8e-3),
+    Network(
+        "autoencoder relu glorot deep", "autoencoder",
+        partial(initialised, partial(autoencoder, (112, 56, 20), nn.ReLU), glorot), COPY, 2e-3, short=True,
+    ),
+    Network("gan leaky batchnorm", "gan", partial(leaky_forgers, 32), FORGERY, 2e-4),
 )  # fmt: skip

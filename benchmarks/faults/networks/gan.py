@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.faults.data import LATENT
+from benchmarks.faults.networks.autoencoder import Pixels
 from benchmarks.faults.networks.dense import dense
 from benchmarks.faults.networks.network import Make
-from benchmarks.faults.networks.parts import Block, Mean, Times
+from benchmarks.faults.networks.parts import Block, Mean, Scale, Times
+from benchmarks.faults.networks.transformer import Attention
 
 
 class Forgers(nn.Module):
@@ -242,4 +244,27 @@ def leaky_forgers(width: int) -> Forgers:
     widths = (width, 2 * width, 3 * width)
     generator = dense((LATENT, *widths), leaky, nn.BatchNorm1d, outputs=64)
     discriminator = dense((64, *reversed(widths)), leaky, outputs=1)
+    return Forgers(generator, discriminator)
+
+
+def attentive_forgers(width: int) -> Forgers:
+    """Convolutions, and attention among pixels at half the size, on both sides (Zhang et al. 2019)."""
+
+    def attention(channels: int) -> Block:
+        mix = Pixels(Attention(channels, 1, causal=False))
+        return Block(nn.Sequential(mix, Scale(channels)))
+
+    generator = nn.Sequential(
+        nn.Linear(LATENT, 8 * width), nn.Unflatten(1, (2 * width, 2, 2)),
+        nn.BatchNorm2d(2 * width), nn.ReLU(),
+        nn.ConvTranspose2d(2 * width, 2 * width, 4, 2, 1), nn.BatchNorm2d(2 * width), nn.ReLU(),
+        attention(2 * width),
+        nn.ConvTranspose2d(2 * width, width, 4, 2, 1), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.Conv2d(width, 1, 3, padding=1), nn.Flatten(),
+    )  # fmt: skip
+    discriminator = nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, width, 4, 2, 1), nn.LeakyReLU(0.1),
+        attention(width), nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(0.1),
+        nn.Flatten(), nn.Linear(8 * width, 1),
+    )  # fmt: skip
     return Forgers(generator, discriminator)

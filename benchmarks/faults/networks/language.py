@@ -368,3 +368,39 @@ class Qwen3(LanguageModel):
         )  # fmt: skip
         self.norm = nn.RMSNorm(width)
         self.head = nn.Linear(width, SYMBOLS, bias=False)
+
+
+class Routed(nn.Module):
+    """Gated layers side by side, of which a router chooses some for each symbol (Shazeer et al. 2017)."""
+
+    def __init__(self, width: int, hidden: int, experts: int, chosen: int) -> None:
+        super().__init__()
+        self.chosen = chosen
+        self.router = nn.Linear(width, experts, bias=False)
+        self.experts = nn.ModuleList(Gated(width, hidden) for _ in range(experts))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.router(x)
+        least = scores.topk(self.chosen, -1).values[..., -1:]
+        shares = scores.masked_fill(scores < least, -math.inf).softmax(-1)
+        found = torch.stack([expert(x) for expert in self.experts], -2)
+        return (shares[..., None] * found).sum(-2)
+
+
+class Mixtral(LanguageModel):
+    """Places by rotation, norms without a mean, two of several gated layers for each symbol (Jiang et al. 2024).
+
+    Every head has keys and values of its own.
+    """
+
+    def __init__(self, width: int, blocks: int, heads: int, experts: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = stacked(
+            blocks, width,
+            lambda: [Attention(width, heads, causal=True, rotary=True)],
+            lambda: [Routed(width, width, experts, 2)],
+            nn.RMSNorm,
+        )  # fmt: skip
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)

@@ -46,6 +46,21 @@ class Times(nn.Module):
         return self.factor * x
 
 
+class Scale(nn.Module):
+    """Each channel times a number of its own, which begins small (Touvron et al. 2021).
+
+    Args:
+        after: dimensions that come after that of channels.
+    """
+
+    def __init__(self, channels: int, after: int = 2) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels, *after * [1]), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
 class Pool(nn.Module):
     """Mean over a sequence, of which a dense layer says how much each element counts.
 
@@ -80,6 +95,12 @@ class Excitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate: Tensor = self.gate(self.excite(self.activation(self.squeeze(self.mean(x)))))
         return x * gate[:, :, None, None]
+
+
+def normed(inputs: int, outputs: int, size: int, **options: int) -> tuple[nn.Module, ...]:
+    """A convolution without bias and a batch norm."""
+    made = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False, **options)
+    return made, nn.BatchNorm2d(outputs)
 
 
 def groups(number: int) -> Norm:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.faults.data import SYMBOLS
 from benchmarks.faults.networks.convolution import Past
 from benchmarks.faults.networks.dense import Highway
-from benchmarks.faults.networks.parts import Pool
-from benchmarks.faults.networks.transformer import Attention, stacked, wider
+from benchmarks.faults.networks.parts import Block, Pool
+from benchmarks.faults.networks.transformer import Attention, LanguageModel, stacked, wider
 
 
 class Recurrent(nn.Module):
@@ -311,4 +316,78 @@ class Spelt(nn.Module):
         seen = self.highway(self.activation(self.conv(self.embed(x))))
         y, _ = self.rnn(seen)
         logits: Tensor = self.head(self.dropout(y))
+        return logits
+
+
+class StateSpace(nn.Module):
+    """States that fade and take in as what comes in says, behind a short convolution, then a gate.
+
+    [batch, element, width], a layer of Gu & Dao (2024): each channel has some states, each of which fades
+    at a rate of its own.
+    """
+
+    def __init__(self, width: int, states: int, rank: int) -> None:
+        super().__init__()
+        wide = 2 * width
+        self.sizes = (rank, states, states)
+        self.linear = nn.Linear(width, 2 * wide, bias=False)
+        self.conv = Past(wide, wide, 3, groups=wide)
+        self.activation = nn.SiLU()
+        self.choose = nn.Linear(wide, sum(self.sizes), bias=False)
+        self.pace = nn.Linear(rank, wide)
+        paces = torch.empty(wide).uniform_(math.log(1e-3), math.log(0.1)).exp()
+        self.pace.bias.detach().copy_(paces.expm1().log())
+        self.fade = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(wide, 1))
+        self.now = nn.Parameter(torch.ones(wide))
+        self.gate = nn.SiLU()
+        self.proj = nn.Linear(wide, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, gates = self.linear(x).chunk(2, -1)
+        x = self.activation(self.conv(x))
+        pace, taken, shown = self.choose(x).split(self.sizes, -1)
+        pace = F.softplus(self.pace(pace))
+        kept = (-pace[..., None] * self.fade.exp()).exp()
+        new = (pace * x)[..., None] * taken[:, :, None]
+        state, states = torch.zeros_like(new[:, 0]), list[Tensor]()
+        for keep, add in zip(kept.unbind(1), new.unbind(1), strict=True):
+            state = keep * state + add
+            states.append(state)
+        seen = (torch.stack(states, 1) @ shown[..., None])[..., 0]
+        out: Tensor = self.proj((seen + self.now * x) * self.gate(gates))
+        return out
+
+
+class Mamba(LanguageModel):
+    """Of text: such layers, norms without a mean before them and ways around them."""
+
+    def __init__(self, width: int, layers: int, states: int, rank: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(SYMBOLS, width)
+        self.blocks = nn.Sequential()
+        for _ in range(layers):
+            inner = nn.Sequential(nn.RMSNorm(width), StateSpace(width, states, rank))
+            self.blocks.append(Block(inner))
+        self.norm = nn.RMSNorm(width)
+        self.head = nn.Linear(width, SYMBOLS, bias=False)
+
+
+class BesideConvolutions(nn.Module):
+    """Of rows: an LSTM, and beside it three convolutions and a mean (LSTM-FCN, Karim et al. 2018)."""
+
+    def __init__(self, width: int, channels: Sequence[int], dropout: float) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(8, width, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.convs = nn.Sequential()
+        for (a, b), size in zip(pairwise((8, *channels)), (5, 3, 3), strict=True):
+            conv = nn.Conv1d(a, b, size, padding=size // 2)
+            self.convs.extend([conv, nn.BatchNorm1d(b), nn.ReLU()])
+        self.head = nn.Linear(width + channels[-1], 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, _ = self.rnn(x)
+        last = self.dropout(y[:, -1])
+        seen = self.convs(x.transpose(1, 2)).mean(2)
+        logits: Tensor = self.head(torch.cat([last, seen], 1))
         return logits

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from benchmarks.faults.networks.convolution import Beside
 from benchmarks.faults.networks.network import Make, Norm
-from benchmarks.faults.networks.parts import Block, Excitation, Mean, Times, groups
+from benchmarks.faults.networks.parts import (
+    Block,
+    Excitation,
+    Mean,
+    Scale,
+    Times,
+    groups,
+    normed,
+)
 
 
 def residual(
@@ -215,17 +223,6 @@ class Pooling(nn.AvgPool2d):
         return super().forward(x) - x
 
 
-class Scale(nn.Module):
-    """Each channel times a number of its own, which begins small (Touvron et al. 2021)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.full((channels, 1, 1), 0.1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
 def poolformer(width: int, blocks: int) -> nn.Sequential:
     """Patches that overlap, and blocks as of transformers, with pools for attention (Yu et al. 2022)."""
     norm = groups(1)
@@ -326,12 +323,6 @@ def nfnet(width: int, narrow: int, blocks: int, share: float) -> nn.Sequential:
     return nn.Sequential(*parts, *active(), Mean(2, 3), nn.Linear(width, 10))
 
 
-def normed(inputs: int, outputs: int, size: int, **options: int) -> tuple[nn.Module, ...]:
-    """A convolution without bias and a batch norm."""
-    made = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False, **options)
-    return made, nn.BatchNorm2d(outputs)
-
-
 def efficientnet(widths: tuple[int, int], dropout: float) -> nn.Sequential:
     """Inverted blocks whose channels are weighed, SiLUs throughout (Tan & Le 2019)."""
 
@@ -370,3 +361,53 @@ def resnext(width: int, paths: int, blocks: int) -> nn.Sequential:
     net.extend([*normed(width, 2 * width, 3, stride=2), nn.ReLU()])
     net.extend(block(2 * width) for _ in range(blocks))
     return nn.Sequential(*net, Mean(2, 3), nn.Linear(2 * width, 10))
+
+
+def resnet_9(widths: tuple[int, int, int]) -> nn.Sequential:
+    """Three convolutions, pools, and two blocks, for fast training (Coleman et al. 2017, Page 2018)."""
+
+    def conv(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(*normed(inputs, outputs, 3), nn.ReLU())
+
+    first, second, third = widths
+    parts = (
+        conv(1, first),
+        conv(first, second), nn.MaxPool2d(2), Block(nn.Sequential(conv(second, second), conv(second, second))),
+        conv(second, third), nn.MaxPool2d(2), Block(nn.Sequential(conv(third, third), conv(third, third))),
+    )  # fmt: skip
+    tail = (nn.AdaptiveMaxPool2d(1), nn.Flatten(), Times(0.125), nn.Linear(third, 10, bias=False))
+    return nn.Sequential(*parts, *tail)
+
+
+class Selective(nn.Module):
+    """Windows of two sizes, of which all channels together say how much each counts (Li et al. 2019)."""
+
+    def __init__(self, channels: int, paths: int, hidden: int) -> None:
+        super().__init__()
+        options = {"groups": paths, "bias": False}
+        near = nn.Conv2d(channels, channels, 3, padding=1, **options)
+        far = nn.Conv2d(channels, channels, 3, padding=2, dilation=2, **options)
+        self.windows = nn.ModuleList(
+            nn.Sequential(conv, nn.BatchNorm2d(channels), nn.ReLU()) for conv in (near, far)
+        )
+        self.squeeze = nn.Linear(channels, hidden)
+        self.activation = nn.ReLU()
+        self.select = nn.Linear(hidden, 2 * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.stack([window(x) for window in self.windows], 1)
+        held = self.activation(self.squeeze(both.sum(1).mean((2, 3))))
+        shares = self.select(held).unflatten(1, (2, -1)).softmax(1)
+        return (shares[..., None, None] * both).sum(1)
+
+
+def sknet(width: int, narrow: int, blocks: int) -> nn.Sequential:
+    """Blocks whose middle chooses how far it sees."""
+    net = nn.Sequential(*normed(1, width, 3, stride=2), nn.ReLU())
+    for _ in range(blocks):
+        inner = nn.Sequential(
+            *normed(width, narrow, 1), nn.ReLU(), Selective(narrow, 4, narrow // 2),
+            *normed(narrow, width, 1),
+        )  # fmt: skip
+        net.append(Block(inner, nn.ReLU()))
+    return nn.Sequential(*net, Mean(2, 3), nn.Linear(width, 10))

@@ -7,61 +7,52 @@ from functools import partial
 from torch import nn
 
 from benchmarks.faults.data import COPY, FORGERY, IMAGES, ROWS, TEXT
-from benchmarks.faults.networks.autoencoder import autoencoder
-from benchmarks.faults.networks.convolution import attended, darknet, qrnn, tutorial
-from benchmarks.faults.networks.dense import dense, factored, periodic, resmlp, wide_and_deep
-from benchmarks.faults.networks.gan import leaky_forgers
-from benchmarks.faults.networks.language import Qwen3
+from benchmarks.faults.networks.autoencoder import quantised_autoencoder
+from benchmarks.faults.networks.convolution import HyenaText, keras, pointnet, vovnet
+from benchmarks.faults.networks.dense import Compared, Subtracting, policy, realmlp, tabm
+from benchmarks.faults.networks.encoder import CaiT, FNet
+from benchmarks.faults.networks.gan import attentive_forgers
+from benchmarks.faults.networks.language import Mixtral
 from benchmarks.faults.networks.network import Network
 from benchmarks.faults.networks.parts import initialised
-from benchmarks.faults.networks.recurrent import Asked, Spelt
-from benchmarks.faults.networks.residual import efficientnet, resnext
-from benchmarks.faults.networks.transformer import Swin, Tokens
+from benchmarks.faults.networks.recurrent import BesideConvolutions, Mamba
+from benchmarks.faults.networks.residual import resnet_9, sknet
 
-he, glorot = nn.init.kaiming_normal_, nn.init.xavier_uniform_
+he, glorot, glorot_normal = nn.init.kaiming_normal_, nn.init.xavier_uniform_, nn.init.xavier_normal_
 
 TEST = (
+    Network("dense of an agent", "dense", partial(policy, (64, 64)), IMAGES, 2e-3, short=True),
+    Network("realmlp", "dense", partial(realmlp, (72, 72, 72)), IMAGES, 0.02, short=True),
+    Network("tabm", "dense", partial(tabm, 8, (72, 72), 0.1), IMAGES, 2e-3, decay=0.01),
+    Network("n-beats", "dense", partial(Subtracting, 3, (64, 64), 24), IMAGES, 2e-3, short=True),
     Network(
-        "dense relu glorot dropout", "dense",
-        partial(initialised, partial(dense, (64, 128, 128), nn.ReLU, None, 0.1), glorot),
-        IMAGES, 0.1, 0.0, short=True,
+        "dlrm", "dense", partial(initialised, partial(Compared, 12, 64), glorot_normal), IMAGES, 0.05, 0.0, short=True
     ),
     Network(
-        "wide and deep", "dense", partial(initialised, partial(wide_and_deep, (96, 64, 32)), glorot),
-        IMAGES, 0.02, 0.9, short=True, decay=1e-4,
-    ),
-    Network("neural factorization machine", "dense", partial(factored, 48, 48, 0.1), IMAGES, 2e-3, short=True),
-    Network(
-        "periodic embeddings", "dense", partial(initialised, partial(periodic, 4, 4, (80, 48), 0.1), glorot),
-        IMAGES, 2e-3, decay=0.01,
+        "cnn of keras", "convolution", partial(initialised, partial(keras, (12, 20, 20), 40), glorot), IMAGES, 2e-3
     ),
     Network(
-        "resmlp", "dense", partial(initialised, partial(resmlp, 24, 2), glorot), IMAGES, 8e-3, decay=0.05
-    ),
-    Network("cnn of a tutorial", "convolution", partial(tutorial, (10, 20), 48, 0.1), IMAGES, 3e-3),
-    Network(
-        "darknet", "convolution", partial(initialised, partial(darknet, 10), he), IMAGES, 0.05, 0.9, decay=5e-4
-    ),
-    Network("cbam", "convolution", partial(attended, (12, 20, 28), 6), IMAGES, 0.05, 0.9, decay=1e-4),
-    Network("qrnn of text", "convolution", partial(qrnn, 40, 2, 0.05), TEXT, 8e-3),
-    Network(
-        "efficientnet", "residual", partial(initialised, partial(efficientnet, (8, 12), 0.1), he),
+        "vovnet", "convolution", partial(initialised, partial(vovnet, 12, (8, 12), (20, 28)), he),
         IMAGES, 0.05, 0.9, decay=1e-4,
     ),
+    Network("pointnet", "convolution", partial(pointnet, (24, 24, 64), 40, 0.1), IMAGES, 5e-3),
+    Network("hyena of text", "convolution", partial(HyenaText, 32, 2), TEXT, 5e-3),
     Network(
-        "resnext", "residual", partial(initialised, partial(resnext, 16, 4, 1), he), IMAGES, 0.05, 0.9, decay=1e-4
+        "resnet-9", "residual", partial(initialised, partial(resnet_9, (8, 16, 32)), he),
+        IMAGES, 0.05, 0.9, decay=5e-4,
     ),
-    Network("qwen 3", "transformer", partial(Qwen3, 28, 2, 2), TEXT, 5e-3, decay=0.1),
-    Network("swin", "transformer", partial(Swin, 20, 2), IMAGES, 3e-3, decay=0.05),
     Network(
-        "ft-transformer", "transformer", partial(initialised, partial(Tokens, 16, 2, 2, 0.05), glorot),
-        IMAGES, 4e-3, decay=0.01,
+        "selective kernel network", "residual", partial(initialised, partial(sknet, 20, 16, 2), he),
+        IMAGES, 0.05, 0.9, decay=1e-4,
     ),
-    Network("gru with additive attention", "recurrent", partial(Asked, 24, 32, 0.1), ROWS, 5e-3),
-    Network("lstm of spelt symbols", "recurrent", partial(Spelt, 36, 3, 0.05), TEXT, 8e-3),
+    Network("mixtral", "transformer", partial(Mixtral, 28, 2, 2, 4), TEXT, 5e-3, decay=0.1),
+    Network("cait", "transformer", partial(CaiT, 24, 2, 3), IMAGES, 4e-3, decay=0.05),
+    Network("fnet of rows", "transformer", partial(FNet, 32, 2, 0.1), ROWS, 3e-3, decay=0.01),
+    Network("mamba of text", "recurrent", partial(Mamba, 40, 1, 4, 3), TEXT, 5e-3, decay=0.1),
+    Network("lstm beside convolutions", "recurrent", partial(BesideConvolutions, 24, (20, 32, 20), 0.2), ROWS, 3e-3),
     Network(
-        "autoencoder relu glorot deep", "autoencoder",
-        partial(initialised, partial(autoencoder, (112, 56, 20), nn.ReLU), glorot), COPY, 2e-3, short=True,
+        "autoencoder quantised", "autoencoder", partial(quantised_autoencoder, (88, 48, 16), nn.GELU, 7),
+        COPY, 2e-3, short=True,
     ),
-    Network("gan leaky batchnorm", "gan", partial(leaky_forgers, 32), FORGERY, 2e-4),
+    Network("gan attentive", "gan", partial(attentive_forgers, 10), FORGERY, 5e-4),
 )  # fmt: skip
