@@ -75,8 +75,12 @@ class Chunk(Protocol):
     def table(self, sites: int) -> Table:
         """Numbers of all its windows, site by site; no values at sites that are not known."""
 
-    def bins(self, site: int) -> tuple[int, np.ndarray]:
-        """Lowest bin of one site that is not empty, and the counts from there: int[bins, n]."""
+    @property
+    def grain(self) -> int:
+        """Consecutive windows whose histograms are kept added up, too; 1 where none are."""
+
+    def cells(self, grain: int) -> Cells:
+        """Histograms of all sites, of each window (1) or of every ``grain`` of them added up."""
 
 
 class Table(NamedTuple):
@@ -91,6 +95,20 @@ class Table(NamedTuple):
     reals: np.ndarray
     counts: np.ndarray
     bounded: np.ndarray
+
+
+class Cells(NamedTuple):
+    """Histograms of consecutive windows, sites one below the other, without their empty ends.
+
+    Args:
+        low: int64[sites], lowest bin of each site.
+        starts: int64[sites + 1], its first row, and the end.
+        counts: [rows, n], whole numbers.
+    """
+
+    low: np.ndarray
+    starts: np.ndarray
+    counts: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -160,30 +178,42 @@ class Rows:
             table.bounded[: row.sites, i] = row.bounded
         return table
 
-    def bins(self, site: int) -> tuple[int, np.ndarray]:
-        bins, hits, windows, starts = self._cells
-        part = slice(*starts[site : site + 2]) if site + 1 < len(starts) else slice(0)
-        if not bins[part].size:
-            return 0, np.zeros((0, len(self.rows)), np.int64)
-        low, high = int(bins[part].min()), int(bins[part].max())
-        dense = np.zeros((high - low + 1, len(self.rows)), np.int64)
-        dense[bins[part] - low, windows[part]] = hits[part]
-        return low, dense
+    @property
+    def grain(self) -> int:
+        return 1
 
-    @cached_property
-    def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Bin, count and window of all that is not zero, by site, and where each site begins."""
-        sizes = [row.bins.size for row in self.rows]
-        bins = np.concatenate([np.zeros(0, np.int64), *(row.bins for row in self.rows)])
-        hits = np.concatenate([np.zeros(0, np.int64), *(row.hits for row in self.rows)])
-        windows = np.repeat(np.arange(len(self.rows)), sizes)
-        sites = np.concatenate(
-            [np.zeros(0, np.int64), *(np.repeat(np.arange(r.sites), r.sizes) for r in self.rows)]
-        )
-        order = np.argsort(sites, kind="stable")
-        known = max((row.sites for row in self.rows), default=0)
-        starts = np.searchsorted(sites[order], np.arange(known + 1))
-        return bins[order], hits[order], windows[order], starts
+    def cells(self, grain: int) -> Cells:
+        none = np.zeros(0, np.int64)
+        bins = np.concatenate([none, *(row.bins for row in self.rows)])
+        hits = np.concatenate([none, *(row.hits for row in self.rows)])
+        window = np.repeat(np.arange(len(self.rows)), [row.bins.size for row in self.rows])
+        of = [np.repeat(np.arange(row.sites), row.sizes) for row in self.rows]
+        sites = max((row.sites for row in self.rows), default=0)
+        return dense(np.concatenate([none, *of]), bins, window, hits, (sites, len(self.rows)))
+
+
+def dense(
+    site: np.ndarray, bins: np.ndarray, window: np.ndarray, hits: np.ndarray, shape: tuple[int, int]
+) -> Cells:
+    """Counts that are not zero, each with its site, bin and window, among those that are.
+
+    Args:
+        shape: number of sites and of windows.
+
+    Example:
+        >>> at = np.array([0, 0, 2])
+        >>> low, starts, counts = dense(at, np.array([5, 7, 1]), np.array([0, 1, 1]), at + 1, (3, 2))
+        >>> low[[0, 2]].tolist(), starts.tolist(), counts.tolist()
+        ([5, 1], [0, 3, 3, 4], [[1, 0], [0, 0], [0, 1], [0, 3]])
+    """
+    sites, windows = shape
+    low, high = np.full(sites, BINS, np.int64), np.zeros(sites, np.int64)
+    np.minimum.at(low, site, bins)
+    np.maximum.at(high, site, bins + 1)
+    starts = np.concatenate([[0], np.cumsum(np.maximum(high - low, 0))])
+    counts = np.zeros((starts[-1], windows), hits.dtype)
+    counts[starts[site] + bins - low[site], window] = hits
+    return Cells(low, starts, counts)
 
 
 class Run:

@@ -32,8 +32,10 @@ from shiftwatch.report.payload import Packed, _extremes, _losses, _pooled, paylo
 from shiftwatch.report.timeline import (
     LEVELS,
     columns,
+    cut,
     distributions,
     farthest,
+    seams,
     smooth_quantiles,
 )
 from shiftwatch.store import Writer, open_run
@@ -261,6 +263,15 @@ def test_columns_cover_every_window_once() -> None:
     assert (at.first[1:] == at.last[:-1] + 1).all()
 
 
+def test_columns_begin_at_seams_where_that_leaves_enough_of_them() -> None:
+    first = np.arange(0, 20_000, 10)
+    close, far = np.arange(0, 2000, 8), np.arange(0, 2000, 64)
+    sewn = columns(first, first + 9, 100, close)
+    assert sewn.size == 100 and np.isin(sewn.starts[:-1], close).all()
+    assert (sewn.first[1:] == sewn.last[:-1] + 1).all() and sewn.last[-1] == 19_999
+    assert columns(first, first + 9, 100, far).starts.tolist() == list(range(0, 2001, 20))
+
+
 def test_a_spike_of_one_window_survives_thinning() -> None:
     values = np.random.default_rng(2).normal(0, 0.1, (2000, 3))
     values[777, 1] = -9.0
@@ -327,16 +338,18 @@ def test_the_worst_of_a_run_is_the_farthest_on_the_metric_s_own_scale(key: str) 
         assert (last, worst) == pytest.approx((row[-1], row[step]), rel=1e-4)
 
 
-@pytest.mark.parametrize("where", ["in memory", "on disk"])
+@pytest.mark.parametrize("where", ["in memory", "on disk", "on disk, from sums"])
 def test_the_columns_of_a_page_are_the_windows_of_the_run_merged(
     where: str, tmp_path: Path
 ) -> None:
     """Moments, tallies, quantiles and histograms: as if windows had been added one by one."""
     run = simulated(windows=150, layers=6)
-    if where == "on disk":
+    if "on disk" in where:
         _written(run, tmp_path)
         run = open_run(tmp_path)
-    at = columns(run.first, run.steps, 40)
+    summed = "sums" in where
+    at = columns(run.first, run.steps, *((10, seams(run)) if summed else (40,)))
+    assert (max(piece.grain for piece in cut(run, at)) > 1) == summed
     found = distributions(run, at, 10)
     for column in (0, 7, at.size - 1):
         windows = range(at.starts[column], at.starts[column + 1])

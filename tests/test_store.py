@@ -375,8 +375,8 @@ def test_a_run_from_before_rates_and_dead_units_were_kept_opens_without_them(tmp
 
 
 def older(frame):
-    """A frame as it was before learning rates, and then dead units, were kept."""
-    later = ("rates", "rate_sizes", "dead_sites", "dead_bits")
+    """A frame as it was before learning rates, dead units and sums of histograms were kept."""
+    later = ("rates", "rate_sizes", "dead_sites", "dead_bits", "sums")
     kept = {n: frame[n] for n in frame.arrays if n not in later}
     packed = {n: kept.pop(n) for n, (_, _, pack, *_) in frame.arrays.items() if pack and n in kept}
     header = {key: value for key, value in frame.header.items() if key != "arrays"}
@@ -403,6 +403,31 @@ def test_a_damaged_segment_loses_only_what_is_damaged(tmp_path):
     expected = window(3).summary
     np.testing.assert_array_equal(run.summary(3).histogram.counts[1], expected.histogram.counts[1])
     np.testing.assert_array_equal(run.summary(3).moments.mean, expected.moments.mean)
+
+
+def test_a_segment_keeps_sums_of_its_histograms_too(tmp_path):
+    writer = recorded(tmp_path, range(64))
+    (file,) = writer.folder.glob("*.seg")
+    frame, _ = decode(file.read_bytes())
+    single, sums = Segment(frame).cells(), Segment(frame).sums()
+    assert (single.counts.shape[1], sums.counts.shape[1], Segment(frame).grain) == (64, 8, 8)
+    assert (sums.low == single.low).all() and (sums.starts == single.starts).all()
+    np.testing.assert_array_equal(sums.counts, single.counts.reshape(-1, 8, 8).sum(2))
+    assert Segment(decode(older(frame))[0]).grain == 1
+
+
+def test_damaged_sums_cost_nothing(tmp_path):
+    writer = recorded(tmp_path, range(64))
+    (file,) = writer.folder.glob("*.seg")
+    data = bytearray(file.read_bytes())
+    data[decode(bytes(data))[0].arrays["sums"][3]] ^= 0xFF
+    before = [open_run(tmp_path).summary(step).histogram.counts for step in (0, 63)]
+    file.write_bytes(data)
+    run = open_run(tmp_path)
+    assert [chunk.grain for chunk in run.chunks] == [1]
+    assert "left out at steps 0 to 63: sums of histograms" in run.notes[0]
+    for step, counts in zip((0, 63), before, strict=True):
+        np.testing.assert_array_equal(run.summary(step).histogram.counts, counts)
 
 
 def test_no_flipped_byte_makes_a_run_unreadable(tmp_path):

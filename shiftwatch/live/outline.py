@@ -13,7 +13,7 @@ import numpy as np
 
 from shiftwatch.dead import Dead
 from shiftwatch.records import Layer, Site, from_plain
-from shiftwatch.run import Run, Table
+from shiftwatch.run import Cells, Run, Table
 from shiftwatch.store import folder as layout
 from shiftwatch.store.peek import peek
 from shiftwatch.store.reader import Log, kept
@@ -74,9 +74,15 @@ class Sketched:
             np.zeros(shape, bool),
         )
 
-    def bins(self, site: int) -> tuple[int, np.ndarray]:
-        """No bin."""
-        return 0, np.zeros((0, len(self.steps)), np.int64)
+    @property
+    def grain(self) -> int:
+        """Nothing is added up."""
+        return 1
+
+    def cells(self, grain: int) -> Cells:
+        """No site."""
+        none = np.zeros(0, np.int64)
+        return Cells(none, np.zeros(1, np.int64), np.zeros((0, len(self.steps)), np.int64))
 
 
 @dataclass

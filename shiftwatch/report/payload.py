@@ -21,6 +21,7 @@ from shiftwatch.report.timeline import (
     distributions,
     farthest,
     medians,
+    seams,
     smooth_quantiles,
 )
 from shiftwatch.window import means
@@ -70,7 +71,7 @@ def payload(run: Run, packed: Packed) -> dict[str, Any]:
     wanted += [k for k in run.metrics if k not in glossary.ORDER]
     cells = _rows(run, wanted) + (_TRACK_CELLS + 4) * len(run.sites)
     limit = int(np.clip(_BUDGET // max(cells, 1), 60, MOST_COLUMNS))
-    at = columns(run.first, run.steps, limit)
+    at = columns(run.first, run.steps, limit, seams(run))
     slices = int(np.clip(_HISTOGRAM_CELLS // max(len(run.sites), 1), LEAST_SLICES, MOST_SLICES))
     spread = distributions(run, at, slices)
 

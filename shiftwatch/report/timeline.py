@@ -16,12 +16,15 @@ from shiftwatch.summaries.summary import Summary
 from shiftwatch.window import COUNTS, REALS
 
 if TYPE_CHECKING:
-    from shiftwatch.run import Chunk, Run
+    from shiftwatch.run import Cells, Chunk, Run
 
 #: Percentiles that the page draws, after Ioffe & Szegedy (2015), figure 1, and one step within.
 LEVELS = (0.05, 0.15, 0.50, 0.85, 0.95)
 # Windows of a chunk up to which a product adds them up exactly in single precision: 256 × 65,535.
 _EXACT = 256
+_ROWS = 512  # of a product
+# Share of the columns that must be left where they begin at seams.
+_KEPT = 0.9
 
 #: From values to a scale, element by element.
 Bend = Callable[[np.ndarray], np.ndarray]
@@ -47,12 +50,16 @@ class Columns:
         return self.first.size
 
 
-def columns(first: np.ndarray, last: np.ndarray, limit: int) -> Columns:
+def columns(
+    first: np.ndarray, last: np.ndarray, limit: int, seams: np.ndarray | None = None
+) -> Columns:
     """At most ``limit`` columns of equal length in steps; each window its own where they fit.
 
     Args:
         first, last: int64[windows], first and last step of each window, ascending.
         limit: largest number of columns.
+        seams: int64[any], ascending from 0, windows at which a column begins at less cost: each
+            begins at the last one before its place, where that leaves nearly as many.
 
     Example:
         >>> steps = np.arange(0, 100, 10)
@@ -68,6 +75,9 @@ def columns(first: np.ndarray, last: np.ndarray, limit: int) -> Columns:
         span = max(int(last[-1] - first[0]) + 1, 1)
         bucket = ((last - first[0]) * limit) // span
         starts = np.flatnonzero(np.diff(bucket, prepend=-1))
+        if seams is not None:
+            sewn = np.unique(seams[np.searchsorted(seams, starts, "right") - 1])
+            starts = sewn if sewn.size >= _KEPT * starts.size else starts
     ends = np.append(starts[1:], windows)
     return Columns(np.append(starts, windows), first[starts], last[ends - 1])
 
@@ -144,8 +154,10 @@ def distributions(run: Run, at: Columns, slices: int) -> Distributions:
     mean, m2, low, high = reals
     quantiles = np.full((at.size, len(run.sites), len(LEVELS)), np.nan)
 
+    cells = abreast(counted, pieces)
+
     def coarsened(site: int) -> tuple[int, np.ndarray]:
-        first, hits = histogram(pieces, site, at.size)
+        first, hits = histogram(pieces, cells, site, at.size)
         quantiles[:, site] = smooth(hits, first, low[site], high[site], LEVELS)
         coarsely = [hits[a:b].sum(0) for a, b in pairwise(coarse.starts)]
         return first, np.array(coarsely).reshape(coarse.size, hits.shape[1])
@@ -168,18 +180,30 @@ def distributions(run: Run, at: Columns, slices: int) -> Distributions:
     return Distributions(quantiles=quantiles, histograms=histograms, slices=coarse, **tracks)
 
 
+def seams(run: Run) -> np.ndarray:
+    """Windows between which histograms are kept added up: there columns cost least to begin."""
+    starts = np.cumsum([0, *(len(chunk.steps) for chunk in run.chunks)])
+    parts = [
+        np.arange(a, b, chunk.grain)
+        for (a, b), chunk in zip(pairwise(starts.tolist()), run.chunks, strict=True)
+    ]
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
 class Piece(NamedTuple):
     """A chunk of windows, cut where a new column begins.
 
     Args:
         chunk: the windows.
+        grain: windows of which a histogram is read as one.
         starts: int64[k], where within the chunk a column begins.
         into: slice of k columns: without gaps, for each column holds a window.
         place: int64[n], which of the k each window goes to.
-        member: float32[n, k], 1 where a window goes, else 0.
+        member: float32[n / grain, k], 1 where windows go, else 0.
     """
 
     chunk: Chunk
+    grain: int
     starts: np.ndarray
     into: slice
     place: np.ndarray
@@ -195,8 +219,10 @@ def cut(run: Run, at: Columns) -> list[Piece]:
         start += mine.size
         place = mine - mine[0]
         starts = np.flatnonzero(np.diff(place, prepend=-1))
-        member = (place[:, None] == np.arange(starts.size)).astype(np.float32)
-        pieces.append(Piece(chunk, starts, slice(int(mine[0]), int(mine[-1]) + 1), place, member))
+        grain = 1 if (starts % chunk.grain).any() else chunk.grain
+        member = (place[::grain, None] == np.arange(starts.size)).astype(np.float32)
+        into = slice(int(mine[0]), int(mine[-1]) + 1)
+        pieces.append(Piece(chunk, grain, starts, into, place, member))
     return pieces
 
 
@@ -218,7 +244,7 @@ def merged(
     low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
     counts = np.zeros((len(COUNTS), *shape), np.int64)
     bounded = np.zeros(shape, bool)
-    for chunk, starts, into, place, _ in pieces:
+    for chunk, _, starts, into, place, _ in pieces:
         table = chunk.table(sites)
         number = table.counts[0].astype(float)
         there = number > 0
@@ -247,31 +273,41 @@ def merged(
     return np.array([mean, m2, low, high]), counts, bounded
 
 
-def histogram(pieces: list[Piece], site: int, columns: int) -> tuple[int, np.ndarray]:
+def counted(piece: Piece) -> Cells:
+    """Histograms of all sites, windows added up to columns."""
+    cells = piece.chunk.cells(piece.grain)
+    return cells._replace(counts=_summed(cells.counts, piece))
+
+
+def histogram(
+    pieces: list[Piece], cells: list[Cells], site: int, columns: int
+) -> tuple[int, np.ndarray]:
     """Histogram of one site in each column: lowest bin that is not empty, float64[columns, bins]."""
     found = []
-    for piece in pieces:
-        low, hits = piece.chunk.bins(site)
-        if hits.size:
-            found.append((low, _summed(hits, piece), piece.into))
+    for piece, (lowest, starts, counts) in zip(pieces, cells, strict=True):
+        mine = counts[slice(*starts[site : site + 2])] if site < lowest.size else counts[:0]
+        if mine.size:
+            found.append((int(lowest[site]), mine, piece.into))
     if not found:
         return 0, np.zeros((columns, 0))
     first = min(low for low, *_ in found)
-    last = max(low + len(hits) for low, hits, _ in found)
-    total = np.zeros((columns, last - first))
+    end = max(low + len(hits) for low, hits, _ in found)
+    total = np.zeros((columns, end - first))
     for low, hits, into in found:
         total[into, low - first : low - first + len(hits)] += hits.T
     return first, total
 
 
 def _summed(hits: np.ndarray, piece: Piece) -> np.ndarray:
-    """Counts [bins, n] of windows added up to columns: [bins, k]."""
-    windows, columns = piece.member.shape
-    if windows == columns:
+    """Counts [rows, n / grain] added up to columns: [rows, k]."""
+    number, columns = piece.member.shape
+    if number == columns:
         return hits
-    if windows <= _EXACT and hits.itemsize <= 2:  # in a fifth of the time that reduceat takes
-        return np.asarray(hits.astype(np.float32) @ piece.member)
-    return np.add.reduceat(hits, piece.starts, axis=1, dtype=np.int64)
+    if number > _EXACT or hits.itemsize > 2:
+        return np.add.reduceat(hits, piece.starts // piece.grain, axis=1, dtype=np.int64)
+    # Products take a fifth of the time; those of few rows begin no threads of their own.
+    parts = np.split(hits, range(_ROWS, len(hits), _ROWS))
+    return np.concatenate([part.astype(np.float32) @ piece.member for part in parts])
 
 
 def smooth_quantiles(summary: Summary, levels: tuple[float, ...] = LEVELS) -> np.ndarray:

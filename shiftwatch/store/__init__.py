@@ -17,7 +17,7 @@ its limit, two neighbouring segments become one. Every window has a serial numbe
 a reader that meets it twice on the way counts it once.
 
 What a reader does not know it ignores, and what an older writer did not keep is unknown: runs
-from before learning rates or dead units were kept open as ever, without them.
+from before learning rates, dead units or sums of histograms were kept open as ever, without them.
 """
 
 from shiftwatch.store.reader import open_run as open_run

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shiftwatch.dead import Dead, stacked
-from shiftwatch.run import Table
+from shiftwatch.run import Cells, Rows, Table
 from shiftwatch.store.framing import Frame, crc, encode, squeeze, unsqueeze
 from shiftwatch.summaries.histogram import BINS
 from shiftwatch.summaries.moments import Moments
@@ -20,6 +20,9 @@ from shiftwatch.window import COUNTS, REALS, Row, means, narrow, rates_of, widen
 
 _ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses", "rates")
 _DEAD = ("dead_sites", "dead_bits")  # there only where a unit is dead
+
+#: Consecutive windows whose histograms are kept added up, too, for who looks from afar.
+GRAIN = 8
 
 
 class Numbered(NamedTuple):
@@ -89,35 +92,29 @@ def encode_segment(rows: Sequence[Numbered]) -> bytes:
     if dead.bits.size:
         arrays |= {"dead_sites": dead.sites, "dead_bits": dead.bits}
     arrays |= {f"metric {i}": narrow(values) for i, values in enumerate(metrics)}
-    return encode({"keys": keys}, _encode_histograms(plain, sites), arrays)
+    cells = _cells(plain)
+    if number > GRAIN:
+        groups = np.arange(0, number, GRAIN)
+        arrays["sums"] = narrow(np.add.reduceat(cells.counts, groups, axis=1, dtype=np.int64))
+    return encode({"keys": keys}, _encode_histograms(cells), arrays)
 
 
-def _encode_histograms(rows: Sequence[Row], sites: int) -> dict[str, np.ndarray]:
-    """Of each site the bins from the lowest to the highest that any window knows.
+def _cells(rows: Sequence[Row]) -> Cells:
+    """Of each site the bins from the lowest to the highest that any window knows."""
+    cells = Rows(tuple(rows)).cells(1)
+    return cells._replace(counts=narrow(cells.counts))
 
-    Each site is a block of its own, [bins, windows], squeezed.
-    """
-    number = len(rows)
-    bins = np.concatenate([row.bins for row in rows]).astype(np.int64)
-    hits = np.concatenate([row.hits for row in rows])
-    window = np.repeat(np.arange(number), [row.bins.size for row in rows])
-    site = np.concatenate([np.repeat(np.arange(row.sites), row.sizes) for row in rows])
-    low = np.full(sites, BINS, np.int64)
-    high = np.zeros(sites, np.int64)
-    np.minimum.at(low, site, bins)
-    np.maximum.at(high, site, bins + 1)
-    width = np.maximum(high - low, 0)
-    starts = np.concatenate([[0], np.cumsum(width)]) * number
-    hits = narrow(hits)
-    dense = np.zeros(starts[-1], hits.dtype)
-    dense[starts[site] + (bins - low[site]) * number + window] = hits
-    packed = [squeeze(dense[a:b]) if a < b else b"" for a, b in pairwise(starts)]
+
+def _encode_histograms(cells: Cells) -> dict[str, np.ndarray]:
+    """Each site a block of its own, [bins, windows], squeezed."""
+    ends = pairwise(cells.starts.tolist())
+    packed = [squeeze(cells.counts[a:b]) if a < b else b"" for a, b in ends]
     return {
-        "low": low.astype(np.uint16),
-        "width": width.astype(np.uint16),
+        "low": cells.low.astype(np.uint16),
+        "width": np.diff(cells.starts).astype(np.uint16),
         "lengths": np.array([len(p) for p in packed], np.int64),
         "checks": np.array([crc(p) for p in packed], np.uint32),
-        "size": np.array([hits.dtype.itemsize], np.int64),
+        "size": np.array([cells.counts.dtype.itemsize], np.int64),
         "histograms": np.frombuffer(b"".join(packed), np.uint8),
     }
 
@@ -192,6 +189,7 @@ class Segment:
             return f"metric {self.keys[int(array.split()[1])]!r}"
         words = {"reals": "moments", "low": "histograms", "rates": "learning rates"}
         words |= {"dead_sites": "dead units", "dead_bits": "dead units"}
+        words |= {"sums": "sums of histograms"}
         return words.get(array, array)
 
     def metric(self, key: str) -> np.ndarray:
@@ -222,12 +220,25 @@ class Segment:
         unknown = np.zeros((self.sites, number), bool)
         return Table(reals, counts, unknown if "bounded" in broken else self.frame["bounded"])
 
-    def bins(self, site: int) -> tuple[int, np.ndarray]:
-        """Lowest bin of one site, and the counts from there: int[bins, n]."""
-        block = self._block(site) if site < self.sites else None
-        if block is None:
-            return 0, np.zeros((0, len(self.index)), np.int64)
-        return int(self._blocks[0][site]), block
+    @property
+    def grain(self) -> int:
+        """Windows that :meth:`sums` adds up; 1 where there are no sums, as in older runs."""
+        known = self.frame.arrays.keys() - self.frame.broken
+        return GRAIN if known >= {"sums", "low", "width"} else 1
+
+    def sums(self) -> Cells:
+        """Histograms of all sites, of every :attr:`grain` windows added up."""
+        low, width, *_ = self._blocks
+        return Cells(low, np.concatenate([[0], np.cumsum(width)]), self.frame["sums"])
+
+    def cells(self) -> Cells:
+        """Histograms of all sites; no bins of those that are broken."""
+        blocks = [self._block(site) for site in range(self.sites)]
+        known = [block for block in blocks if block is not None]
+        sizes = [0 if block is None else len(block) for block in blocks]
+        none = np.zeros((0, len(self.index)), np.uint8)
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        return Cells(self._blocks[0], starts, np.concatenate([none, *known]))
 
     @cached_property
     def _blocks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
@@ -273,14 +284,10 @@ class Segment:
     def _sparse(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
         """Of each window: sizes [n, sites], bins and hits, as :class:`Row` keeps them."""
         number, sites = len(self.index), self.sites
-        blocks = [self._block(site) for site in range(sites)]
-        found = [site for site, block in enumerate(blocks) if block is not None]
-        low = self._blocks[0]
-        dense = [np.zeros((0, number), np.uint8), *(b for b in blocks if b is not None)]
-        row_bins = [low[s] + np.arange(len(b)) for s, b in zip(found, dense[1:], strict=True)]
-        row_bin = np.concatenate([np.zeros(0, np.int64), *row_bins])
-        row_site = np.repeat(np.array(found, np.int64), [len(b) for b in dense[1:]])
-        counts = np.concatenate(dense).T  # [n, bins of all sites]
+        low, starts, cells = self.cells()
+        row_site = np.repeat(np.arange(sites), np.diff(starts))
+        row_bin = low[row_site] + np.arange(row_site.size) - starts[row_site]
+        counts = cells.T  # [n, bins of all sites]
         window, at = np.nonzero(counts)
         ends = np.cumsum(np.bincount(window, minlength=number))[:-1]
         sizes = np.zeros((number, sites), np.int64)
@@ -372,6 +379,12 @@ class Part:
             )
         return found if self.whole else Table(*(a[..., self.keep] for a in found))
 
-    def bins(self, site: int) -> tuple[int, np.ndarray]:
-        low, counts = self.segment.bins(site)
-        return low, counts if self.whole else counts[:, self.keep]
+    @property
+    def grain(self) -> int:
+        return self.segment.grain if self.whole else 1
+
+    def cells(self, grain: int) -> Cells:
+        if grain > 1:
+            return self.segment.sums()
+        found = self.segment.cells()
+        return found if self.whole else found._replace(counts=found.counts[:, self.keep])
