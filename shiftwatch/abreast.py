@@ -10,20 +10,22 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Threads at most, and items under which beginning them is not worth it.
-_THREADS, _MANY = 4, 16
+_THREADS = 4  # at most
 
 
-def abreast(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def abreast(work: Callable[[T], R], items: Sequence[T], few: int = 16) -> list[R]:
     """Results in order. Of use where the work lets go of the interpreter, as unpacking does.
 
     Of this thread alone where no other can begin any more, for the interpreter ends.
+
+    Args:
+        few: items that are not worth another thread.
 
     Example:
         >>> abreast(str.upper, "threads abreast!") == list("THREADS ABREAST!")
         True
     """
-    threads = min(_THREADS, os.cpu_count() or 1, len(items) // _MANY + 1)
+    threads = min(_THREADS, os.cpu_count() or 1, len(items) // few + 1)
     if threads > 1:
         with ThreadPoolExecutor(threads) as pool:
             try:

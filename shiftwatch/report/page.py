@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 
 from shiftwatch import wording
 from shiftwatch._version import __version__
+from shiftwatch.abreast import abreast
 from shiftwatch.epochs import EPOCH
 from shiftwatch.records import Event
 from shiftwatch.report import cards
 from shiftwatch.report.glossary import Entry
 from shiftwatch.report.markdown import markdown
+from shiftwatch.report.packing import Blobs
 from shiftwatch.report.payload import BLOBS, Packed, as_json, payload
 from shiftwatch.summaries.histogram import EDGES
 
@@ -221,17 +223,22 @@ def assemble(
         "img-src data:; base-uri 'none'; form-action 'none'"
         + ("; connect-src 'self'" if live else "")
     )
-    blobs = "".join(
-        f'<script type="text/plain" id="{prefix}blob-{kind}">{getattr(group, kind).text()}</script>\n'
+    blobs = {
+        f"{prefix}blob-{kind}": getattr(group, kind)
         for prefix, group in packed.items()
         for kind in BLOBS
+    }
+    texts = abreast(Blobs.text, list(blobs.values()), few=1)
+    embedded = "".join(
+        f'<script type="text/plain" id="{name}">{text}</script>\n'
+        for name, text in zip(blobs, texts, strict=True)
     )
     parts = {
         **slots,
         "policy": policy,
         "live": f' data-live="{cards.text(live)}"' if live else "",
         "style": f"<style>{style}</style>",
-        "data": f'<script type="application/json" id="data">{data}</script>\n{blobs}',
+        "data": f'<script type="application/json" id="data">{data}</script>\n{embedded}',
         "script": f'<script type="module">{script}</script>',
     }
     # One pass: text that came from a run is never searched for slots.

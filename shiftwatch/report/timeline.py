@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -226,6 +227,48 @@ def cut(run: Run, at: Columns) -> list[Piece]:
     return pieces
 
 
+class Sums(NamedTuple):
+    """The windows of a piece, those of each of its k columns as one.
+
+    Attributes:
+        number, mean, m2, low, high: float64[S, k], values, their mean, sum of squared distances
+            to it, smallest and largest.
+        counts: int64[7, S, k], tallies in the order of :data:`shiftwatch.window.COUNTS`.
+        bounded: bool[S, k], whether the site has an activation that can be flat.
+    """
+
+    number: np.ndarray
+    mean: np.ndarray
+    m2: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    counts: np.ndarray
+    bounded: np.ndarray
+
+
+def summed(piece: Piece, sites: int) -> Sums:
+    """The windows of one piece, added up."""
+    starts, table = piece.starts, piece.chunk.table(sites)
+    reals = {name: values.astype(float) for name, values in zip(REALS, table.reals, strict=True)}
+    number = table.counts[0].astype(float)
+    there = number > 0
+    own = np.add.reduceat(number, starts, axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        weight = np.where(there, number * reals["mean"], 0.0)
+        centre = np.add.reduceat(weight, starts, axis=1) / np.maximum(own, 1)
+        away = reals["mean"] - centre[:, piece.place]
+        spread = np.where(there, reals["m2"] + number * away**2, 0.0)
+    return Sums(
+        number=own,
+        mean=centre,
+        m2=np.add.reduceat(spread, starts, axis=1),
+        low=np.minimum.reduceat(np.where(there, reals["min"], np.inf), starts, axis=1),
+        high=np.maximum.reduceat(np.where(there, reals["max"], -np.inf), starts, axis=1),
+        counts=np.add.reduceat(table.counts.astype(np.int64), starts, axis=2),
+        bounded=np.logical_or.reduceat(table.bounded, starts, axis=1),
+    )
+
+
 def merged(
     pieces: list[Piece], sites: int, columns: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -244,32 +287,18 @@ def merged(
     low, high = np.full(shape, np.inf), np.full(shape, -np.inf)
     counts = np.zeros((len(COUNTS), *shape), np.int64)
     bounded = np.zeros(shape, bool)
-    for chunk, _, starts, into, place, _ in pieces:
-        table = chunk.table(sites)
-        number = table.counts[0].astype(float)
-        there = number > 0
-        reals = {
-            name: values.astype(float) for name, values in zip(REALS, table.reals, strict=True)
-        }
-        own = np.add.reduceat(number, starts, axis=1)
+    for piece, new in zip(pieces, abreast(partial(summed, sites=sites), pieces), strict=True):
+        into = np.s_[:, piece.into]
+        both = counts[0][into] + new.number
+        share = new.number / np.maximum(both, 1)
         with np.errstate(over="ignore", invalid="ignore"):
-            weight = np.where(there, number * reals["mean"], 0.0)
-            centre = np.add.reduceat(weight, starts, axis=1) / np.maximum(own, 1)
-            away = reals["mean"] - centre[:, place]
-            spread = np.where(there, reals["m2"] + number * away**2, 0.0)
-            both = counts[0][:, into] + own
-            share = own / np.maximum(both, 1)
-            delta = centre - mean[:, into]
-            m2[:, into] += np.add.reduceat(spread, starts, axis=1) + delta**2 * share * (both - own)
-            mean[:, into] += delta * share
-        for values, bound, pick, none in (
-            (low, reals["min"], np.minimum, np.inf),
-            (high, reals["max"], np.maximum, -np.inf),
-        ):
-            nearest = pick.reduceat(np.where(there, bound, none), starts, axis=1)
-            values[:, into] = pick(values[:, into], nearest)
-        counts[:, :, into] += np.add.reduceat(table.counts.astype(np.int64), starts, axis=2)
-        bounded[:, into] |= np.logical_or.reduceat(table.bounded, starts, axis=1)
+            delta = new.mean - mean[into]
+            m2[into] += new.m2 + delta**2 * share * (both - new.number)
+            mean[into] += delta * share
+        low[into] = np.minimum(low[into], new.low)
+        high[into] = np.maximum(high[into], new.high)
+        counts[:, :, piece.into] += new.counts
+        bounded[into] |= new.bounded
     return np.array([mean, m2, low, high]), counts, bounded
 
 
