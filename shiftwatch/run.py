@@ -19,7 +19,7 @@ from shiftwatch.dead import Dead, stacked
 from shiftwatch.records import SEVERITIES, Alert, Event, Incident, Layer, Site
 from shiftwatch.summaries.histogram import BINS, Histogram
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import COUNTS, REALS, Row, mean_loss, rates_of, weighted
+from shiftwatch.window import COUNTS, REALS, Row, mean_loss, narrow, rates_of, weighted
 
 if TYPE_CHECKING:
     import pandas
@@ -185,7 +185,7 @@ class Rows:
     def cells(self, grain: int) -> Cells:
         none = np.zeros(0, np.int64)
         bins = np.concatenate([none, *(row.bins for row in self.rows)])
-        hits = np.concatenate([none, *(row.hits for row in self.rows)])
+        hits = narrow(np.concatenate([none, *(row.hits for row in self.rows)]))
         window = np.repeat(np.arange(len(self.rows)), [row.bins.size for row in self.rows])
         of = [np.repeat(np.arange(row.sites), row.sizes) for row in self.rows]
         sites = max((row.sites for row in self.rows), default=0)

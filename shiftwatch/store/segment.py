@@ -92,17 +92,11 @@ def encode_segment(rows: Sequence[Numbered]) -> bytes:
     if dead.bits.size:
         arrays |= {"dead_sites": dead.sites, "dead_bits": dead.bits}
     arrays |= {f"metric {i}": narrow(values) for i, values in enumerate(metrics)}
-    cells = _cells(plain)
+    cells = Rows(tuple(plain)).cells(1)
     if number > GRAIN:
         groups = np.arange(0, number, GRAIN)
         arrays["sums"] = narrow(np.add.reduceat(cells.counts, groups, axis=1, dtype=np.int64))
     return encode({"keys": keys}, _encode_histograms(cells), arrays)
-
-
-def _cells(rows: Sequence[Row]) -> Cells:
-    """Of each site the bins from the lowest to the highest that any window knows."""
-    cells = Rows(tuple(rows)).cells(1)
-    return cells._replace(counts=narrow(cells.counts))
 
 
 def _encode_histograms(cells: Cells) -> dict[str, np.ndarray]:
