@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +12,7 @@ from shiftwatch.activations import FLAT, Flat
 from shiftwatch.frame import Wanted, frame
 from shiftwatch.source import Batch, Group
 from shiftwatch.summaries import Block, measure
+from tests import counted
 
 STEPS = np.arange(40, 48)
 
@@ -135,7 +135,7 @@ def test_a_value_that_is_not_finite_in_any_row_of_a_slow_site_is_counted() -> No
 
 
 def calls(sites: int) -> int:
-    """Calls, into Python and into C, that one frame makes."""
+    """Calls that one frame makes."""
     values = np.random.default_rng(0).normal(size=(8, sites, 2, 4)).astype(np.float32)
     recorded = batch(
         group(list(range(sites)), (8, 2, 4), FLAT["relu"], values=np.maximum(values, 0)),
@@ -143,20 +143,8 @@ def calls(sites: int) -> int:
     )
     wanted = Wanted.everything(2 * sites)
     wanted.slow[sites:] = True
-    frame(recorded, 2 * sites, wanted=wanted)
-    number = 0
-
-    def count(_frame: Any, event: str, _argument: Any) -> None:
-        nonlocal number
-        number += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        frame(recorded, 2 * sites, wanted=wanted)
-    finally:
-        sys.setprofile(before)
-    return number
+    frame(recorded, 2 * sites, wanted=wanted)  # scratch memory
+    return counted.calls(lambda: frame(recorded, 2 * sites, wanted=wanted))
 
 
 def test_the_number_of_calls_does_not_depend_on_the_number_of_sites() -> None:

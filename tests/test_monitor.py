@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from shiftwatch import Alert, Monitor, Report, Rule, Summary
 from shiftwatch.plain import plain as written
 from shiftwatch.records import INPUT
 from shiftwatch.rules import DEFAULT
+from tests import counted
 
 Shown = list[tuple[str, np.ndarray, dict[str, Any]]]
 
@@ -836,22 +838,14 @@ def calls(layers: int) -> int:
             monitor.observe(f"fc{i}", np.ones((2, 2)) + 1e-3 * step, tensor="weight")
         if step < 15:
             monitor.step(loss=1.0)
-    number = 0
 
-    def count(frame: Any, event: str, argument: Any) -> None:
-        nonlocal number
+    def counts(frame: FrameType, event: str, argument: Any) -> bool:
         # What was observed array by array is collected array by array; dictionaries are free.
         cheap = event == "c_call" and argument.__name__ in ("get", "items", "append")
-        name = frame.f_code.co_name
-        if event in ("call", "c_call") and not cheap and name != "__eq__":
-            number += not frame.f_code.co_filename.endswith("arrays.py")
+        code = frame.f_code
+        return not (cheap or code.co_name == "__eq__" or code.co_filename.endswith("arrays.py"))
 
-    sys.setprofile(count)
-    try:
-        monitor.step(loss=1.0)
-    finally:
-        sys.setprofile(None)
-    return number
+    return counted.calls(lambda: monitor.step(loss=1.0), counts)
 
 
 def test_the_analysis_takes_as_many_calls_for_ten_layers_as_for_many() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from dataclasses import fields
 from typing import Any
@@ -18,6 +17,7 @@ from shiftwatch import Summary, summarize
 from shiftwatch.activations import FLAT, FLAT_SLOPE, ONE_SIDED, TWO_SIDED, Flat, flat_of
 from shiftwatch.summaries import Block, Histogram, Moments, Rows, Tallies, Units, measure
 from shiftwatch.summaries.histogram import BINS, CENTRES, EDGES, RELATIVE_ERROR, ZERO_BIN
+from tests import counted
 
 # Values as layers have them, and the few that are not numbers.
 FINITE = st.floats(-1e6, 1e6, width=32)
@@ -437,24 +437,12 @@ def test_a_view_of_a_larger_array_is_measured_as_its_copy() -> None:
 
 
 def calls(sites: int, broken: bool) -> int:
-    """Calls, into Python and into C, that one measurement makes."""
+    """Calls that one measurement makes."""
     values = np.ones((2, sites, 3, 4), np.float32)
     values[0, 0, 0, 0] = np.nan if broken else 2.0
     block = Block(values, np.ones((2, sites), bool), FLAT["gelu"])
     measure(block)  # imports, scratch memory
-    number = 0
-
-    def count(_frame: Any, event: str, _argument: Any) -> None:
-        nonlocal number
-        number += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        measure(block)
-    finally:
-        sys.setprofile(before)
-    return number
+    return counted.calls(lambda: measure(block))
 
 
 @pytest.mark.parametrize("broken", [False, True])
