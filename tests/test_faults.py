@@ -756,6 +756,18 @@ def test_a_standing_counts_runs_and_faults() -> None:
     assert "names none" in compare.observers_table([mute]).text()
 
 
+def test_better_is_who_raises_less_and_finds_more_at_once() -> None:
+    loud, silent = quiet("a", alert(7, "dead", "3")), quiet("a")
+    found, missed = faulty(alert(110, "loss", "")), faulty()
+    one = compare.standing("one", [silent, loud, found, missed])
+    others = {
+        "as good": [silent, loud, found, missed], "deaf": [silent, silent, missed, missed],
+        "always": [loud, loud, found, found], "better": [silent, silent, found, found],
+    }  # fmt: skip
+    standings = [compare.standing(name, rows) for name, rows in others.items()]
+    assert compare.better_than(one, standings) == ["better"]
+
+
 def test_page_and_picture_come_from_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -780,6 +792,8 @@ def test_page_and_picture_come_from_what_is_there(
     compare.main()
     text = (tmp_path / "faults.md").read_text()
     assert "2 healthy runs and 1 runs with a fault" in text
+    assert "a higher recall than shiftwatch: none. The first row is shiftwatch on all runs" in text
+    assert "| **shiftwatch, all runs** | 0/3 = 0.0%" in text
     assert "| **shiftwatch** | 0/2 = 0.0% [0.0%, 84.2%] | 1/1 = 100.0%" in text
     assert "| ZClip | 2/2 = 100.0%" in text
     assert (tmp_path / "faults.png").read_bytes().startswith(b"\x89PNG")

@@ -27,6 +27,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 
 #: The observer that is ours, and which of its tables the page shows.
 OURS = "shiftwatch"
+ALL = "shiftwatch, all runs"
 DETAILS = (
     "Overview",
     "Healthy situations",
@@ -50,7 +51,7 @@ together. Kind and origin are judged by the first incident since the fault; a lo
 neither. Brackets are intervals of 95 % (Clopper and Pearson), which take runs for independent; runs of one
 network are not, so "for other networks like these" draws networks anew (bootstrap, percentiles).
 
-{picture}{tables}
+{beaten}{picture}{tables}
 
 ## shiftwatch in detail
 
@@ -60,6 +61,8 @@ All {number:,} runs of the set.
 """
 
 
+BEATEN = "Both fewer false alarms and a higher recall than shiftwatch: {who}."
+WHOLE = " The first row\nis shiftwatch on all runs of the set, of which the others saw a part."
 PICTURE = "![False alarms and recall of each observer](faults.png)\n\n"
 
 
@@ -88,13 +91,23 @@ class Standing:
     delays: tuple[int, ...]
 
     @property
+    def alarms(self) -> float:
+        """Share of healthy runs with an alarm."""
+        return self.loud / max(1, self.healthy)
+
+    @property
+    def recall(self) -> float:
+        """Share of killed faults that were found."""
+        return self.found / max(1, self.killed)
+
+    @property
     def alarm_interval(self) -> tuple[float, float]:
-        """Share of healthy runs with an alarm: between these, at 95 %."""
+        """That share lies between these, at 95 %."""
         return clopper_pearson(self.loud, self.healthy)
 
     @property
     def recall_interval(self) -> tuple[float, float]:
-        """Share of killed faults that were found: likewise."""
+        """Likewise, of the recall."""
         return clopper_pearson(self.found, self.killed)
 
 
@@ -116,6 +129,11 @@ def standing(observer: str, rows: Iterable[Row]) -> Standing:
         exact=sum(bool(f.exact) for f in placed),
         delays=tuple(f.delay for f in caught),
     )
+
+
+def better_than(one: Standing, others: Iterable[Standing]) -> list[str]:
+    """Who has both fewer false alarms and a higher recall than one."""
+    return [s.observer for s in others if s.alarms < one.alarms and s.recall > one.recall]
 
 
 def only(rows: Iterable[Row], tool: str, rule: str | None = None) -> list[Row]:
@@ -164,7 +182,7 @@ def observers_table(standings: Sequence[Standing]) -> Table:
             "origin exact", "delay in steps, quartiles")  # fmt: skip
     lines = [
         (
-            f"**{s.observer}**" if s.observer == OURS else s.observer,
+            f"**{s.observer}**" if s.observer in (OURS, ALL) else s.observer,
             share(s.loud, s.healthy),
             share(s.found, s.killed),
             share(s.right, s.found),
@@ -199,7 +217,12 @@ def page(
     """
     every = {tool: rows for name in found for tool, rows in views(name, found[name]).items()}
     standings = [standing(tool, rows) for tool, rows in every.items()]
-    shown = [observers_table(standings)]
+    whole = [standing(ALL, ours)] if len(ours) > len(found.get(OURS, ours)) else []
+    beaten = ""
+    if OURS in every and len(standings) > 1:
+        better = better_than(standing(OURS, every[OURS]), standings)
+        beaten = BEATEN.format(who=", ".join(better) or "none") + WHOLE * bool(whole) + "\n\n"
+    shown = [observers_table([*whole, *standings])]
     if "baselines" in found:
         shown.append(rules_table(found["baselines"]))
     details = [table for table in tables(ours) if table.title in DETAILS]
@@ -210,6 +233,7 @@ def page(
         faulty=len(struck),
         killed=sum(row["killed"] for row in struck),
         tables="\n\n".join(table.markdown() for table in shown).replace("###", "##"),
+        beaten=beaten,
         picture=PICTURE if len(standings) > 1 else "",
         number=len(ours),
         details="\n\n".join(table.markdown() for table in details),

@@ -38,7 +38,7 @@ def frontier(standings: Sequence[Standing], group: str) -> Any:
             continue
         ours = s.observer == OURS
         colour = BLUE if ours else COLOURS[i % len(COLOURS)]
-        x, y = 100 * s.loud / s.healthy, 100 * s.found / s.killed
+        x, y = 100 * s.alarms, 100 * s.recall
         low, high = (100 * v for v in s.alarm_interval)
         least, most = (100 * v for v in s.recall_interval)
         axis.errorbar(
