@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -340,3 +341,30 @@ def test_escape_gives_up_the_step_and_then_the_zoom(opened: Any) -> None:
     assert not page.is_visible("#moment")
     page.keyboard.press("Escape")
     assert not page.is_visible("#reset")
+
+
+#: A line of 400 points over 200 columns of pixels, flat but for one spike, or the shape under it: how
+#: many pixels are inked in the column of the spike and in another one.
+_INKED = """([wide, sharp]) => {
+    class SvgPen {}
+    MARKS
+    const canvas = document.createElement('canvas'), g = canvas.getContext('2d');
+    canvas.width = 200 * sharp; canvas.height = 100 * sharp; g.scale(sharp, sharp);
+    const line = Array.from({length: 400}, (_, i) => [i / 2, i === 201 ? 10 : 80]);
+    if (wide) { g.lineWidth = 2; stroked(g, line); } else filled(g, line, line.map(([x]) => [x, 90]));
+    return [100, 40].map((x) => {
+        const {data} = g.getImageData(x * sharp, 0, 1, canvas.height);
+        return data.filter((alpha, i) => i % 4 === 3 && alpha > 127).length;
+    });
+}"""
+
+
+@pytest.mark.parametrize("sharp", [1, 2])
+def test_of_more_points_than_pixels_no_spike_is_lost(opened: Any, sharp: int) -> None:
+    """Such a line is drawn column by column, and as wide as it was asked to be."""
+    page = opened(_page())
+    marks = files(report).joinpath("assets/charts/marks.js").read_text()
+    spike, flat = page.evaluate(_INKED.replace("MARKS", marks), [True, sharp])
+    assert spike == pytest.approx(71 * sharp, abs=2) and flat == 2 * sharp
+    spike, flat = page.evaluate(_INKED.replace("MARKS", marks), [False, sharp])
+    assert spike == pytest.approx(80 * sharp, abs=2) and flat == 10 * sharp
