@@ -57,7 +57,7 @@ function rateScale(plot, rates) {
   return vertical("linear", 0, 1.1 * most || 1, plot.y, plot.h);
 }
 
-/** Smallest and largest finite value of several series, in a range of columns. @param {ArrayLike<number>[]} all @param {number} [from] @param {number} [to] */
+/** Smallest and largest finite value of several series, in a range of columns. @param {ArrayLike<number>[]} all @param {number} [from] @param {number} [to] @returns {[number, number] | null} */
 function extent(all, from = 0, to = Infinity) {
   let lo = Infinity, hi = -Infinity;
   for (const series of all)
