@@ -1,6 +1,8 @@
 // @ts-check
 // Numbers as people read them.
 
+const GROUPED = new Intl.NumberFormat("en"); // once: a number's own toLocaleString makes one at each call
+
 /** A number as people read it. @param {any} v @param {number} [digits] */
 function fmt(v, digits = 4) {
   if (v === null || v === undefined || Number.isNaN(v)) return "–";
@@ -12,13 +14,13 @@ function fmt(v, digits = 4) {
   else if (size >= 1e7 || size < 1e-4) {
     const [m, e] = v.toExponential(Math.max(digits - 2, 0)).split("e");
     text = `${m.includes(".") ? m.replace(/\.?0+$/, "") : m}e${Number(e)}`;
-  } else if (size >= 1000) text = Math.round(v).toLocaleString("en");
+  } else if (size >= 1000) text = GROUPED.format(Math.round(v));
   else text = String(Number(v.toPrecision(digits)));
   return text.replaceAll("-", "−");
 }
 
 /** @param {number} v */
-const whole = (v) => Math.round(v).toLocaleString("en");
+const whole = (v) => GROUPED.format(Math.round(v));
 
 /** @param {number} v */
 const percent = (v) => (Number.isFinite(v) ? `${fmt(100 * v, 3)} %` : fmt(v));
