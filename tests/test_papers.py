@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,17 @@ def needs(*packages: str) -> None:
     for package in packages:
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_script_finds_all_that_it_imports(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run with the slow tests: what they need of the benchmarks is looked for with every change."""
+    needs("matplotlib", *ALL[name].split())
+    monkeypatch.syspath_prepend(SCRIPTS)
+    monkeypatch.syspath_prepend(ROOT)
+    runpy.run_path(str(SCRIPTS / f"{name}.py"))
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ from benchmarks.faults import layers, oracle
 from benchmarks.faults.data import IMAGES
 from benchmarks.faults.faults import BY_CODE
 from benchmarks.faults.intervals import clopper_pearson
-from benchmarks.faults.networks import Network, dense, skeleton
+from benchmarks.faults.networks import Network, skeleton
+from benchmarks.faults.networks.dense import dense
 from benchmarks.faults.observers import Shiftwatch, silence
 from benchmarks.faults.training import Plan, train
 
