@@ -37,6 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "report.json"
 _KEYS = ("mean_shift", "variance_shift", "kl", "js", "psi", "wasserstein", "saturation",
          "dead_fraction", "zero_fraction", "nonfinite", "std", "rms", "kurtosis")  # fmt: skip
 _STEPS = 10  # per window
+_REST = 200  # milliseconds before each interaction
 _DISTINCT = 64  # windows really sampled; the others are mixtures of them
 
 #: Name, layers, windows, bytes at which to stop.
@@ -169,6 +170,7 @@ def looked_at(page: Path, repeats: int) -> dict[str, list[float]]:
                 tab.locator("#map").scroll_into_view_if_needed()
                 for i in range(repeats):
                     for name, act in INTERACTIONS.items():
+                        tab.wait_for_timeout(_REST)  # what is out of sight is drawn meanwhile
                         times[name].append(tab.evaluate(_UNTIL_PAINTED, [act, i]))
             context.close()
         chromium.close()

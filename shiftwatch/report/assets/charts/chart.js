@@ -87,7 +87,7 @@ class Plot {
     const w = Math.round(width * dpr), t = Math.round(height * dpr), g = canvas.getContext("2d");
     if (canvas.width !== w || canvas.height !== t) {
       canvas.width = w; canvas.height = t;
-      canvas.style.width = `${width}px`; canvas.style.height = `${height}px`;
+      canvas.style.height = `${height}px`; // its width is that of the page: one layout less
     } else { g.setTransform(1, 0, 0, 1, 0, 0); g.clearRect(0, 0, w, t); }
     g.setTransform(dpr, 0, 0, dpr, 0, 0);
     g.font = `11px ${FONT}`; g.textBaseline = "middle";
