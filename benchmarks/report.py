@@ -140,7 +140,8 @@ INTERACTIONS = {
         f.value = ['attn', 'mlp', ''][i % 3]; f.dispatchEvent(new Event('input')); }""",
     "fold a block": "() => document.querySelector('#fold').click()",
     "point": """i => { const c = document.querySelector('#map canvas'), b = c.getBoundingClientRect();
-        c.dispatchEvent(new PointerEvent('pointermove', {clientX: b.left + 300 + 10 * i, clientY: b.top + 60})); }""",
+        c.dispatchEvent(new PointerEvent('pointermove',
+            {bubbles: true, clientX: b.left + 300 + 10 * i, clientY: b.top + 60})); }""",
 }
 
 _UNTIL_PAINTED = """([act, i]) => new Promise((done) => {

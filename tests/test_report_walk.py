@@ -69,6 +69,23 @@ def test_another_metric_changes_its_own_chart_and_leaves_the_others_of_the_layer
     assert first.evaluate("canvas => canvas.isConnected")
 
 
+def test_another_layer_takes_over_the_canvases_and_nothing_of_the_one_before(
+    opened: Any,
+) -> None:
+    """Pictures, names and the words under the pointer are as on a page opened at that layer."""
+    seen = """() => [...document.querySelectorAll('#tracks canvas')].map((canvas) =>
+        [canvas.ariaLabel, canvas.toDataURL()])"""
+    page = opened(_page())
+    canvas = page.query_selector("#tracks canvas")
+    page.click("#next")
+    fresh = opened(_page(), at=f"#layer={page.text_content('#layer-name')}")
+    assert canvas.evaluate("canvas => canvas.isConnected")
+    assert page.evaluate(seen) == fresh.evaluate(seen)
+    for tab in (page, fresh):
+        tab.locator("#tracks canvas").first.hover(position={"x": 600, "y": 60})
+    assert page.text_content("#tip") == fresh.text_content("#tip")
+
+
 def _drag(page: Any, selector: str, start: float, end: float) -> None:
     """Press, move and release across a share of a canvas' width."""
     canvas = page.locator(selector).first

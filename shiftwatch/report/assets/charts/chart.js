@@ -51,7 +51,8 @@ class Plot {
    */
   constructor(host, o) {
     /** @type {any} */ this.o = o;
-    this.canvas = h("canvas", { role: "img", "aria-label": o.label });
+    this.canvas = spare.shift() ?? h("canvas", { role: "img" });
+    this.canvas.ariaLabel = o.label;
     this.node = h("div", { class: "chart" }, this.canvas);
     this.width = 0; this.seen = false;
     host.append(this.node);
@@ -93,11 +94,16 @@ class Plot {
     g.font = `11px ${FONT}`; g.textBaseline = "middle";
     this.paint(g);
   }
-  remove() { dirty.delete(this); waiting.delete(this); this.node.remove(); }
+  remove() {
+    dirty.delete(this); waiting.delete(this);
+    this.node.remove();
+    if (!this.o.key) spare.push(this.canvas);
+  }
 }
 
 const SHOWN = 30; // milliseconds in which what is in sight comes onto the screen
 const printing = () => document.documentElement.dataset.theme === "light";
+/** Of charts that are gone, for the next that come in their places: new ones take milliseconds. @type {HTMLCanvasElement[]} */ const spare = [];
 /** @type {Set<Plot>} */ const dirty = new Set(), waiting = new Set();
 
 /** Draw what is in sight; all is read before anything is written, so that there is one layout. */
@@ -133,19 +139,19 @@ class Chart extends Plot {
     this.listen();
   }
   listen() {
-    const { canvas, time, o } = this;
+    const { canvas, node, time, o } = this; // the canvas goes on to another chart, what listens does not
     /** @type {number | null} */ let from = null, before = time.pinned;
-    canvas.addEventListener("pointermove", (/** @type {PointerEvent} */ e) => {
+    node.addEventListener("pointermove", (/** @type {PointerEvent} */ e) => {
       const [px, py] = this.local(e);
       if (from !== null) this.showBrush(from, px);
       this.point(px, py, e);
     });
-    canvas.addEventListener("pointerdown", (/** @type {PointerEvent} */ e) => {
+    node.addEventListener("pointerdown", (/** @type {PointerEvent} */ e) => {
       if (e.button !== 0) return;
       from = this.local(e)[0];
       if (e.pointerType !== "touch") canvas.setPointerCapture(e.pointerId);
     });
-    canvas.addEventListener("pointerup", (/** @type {PointerEvent} */ e) => {
+    node.addEventListener("pointerup", (/** @type {PointerEvent} */ e) => {
       const [px, py] = this.local(e), begun = from;
       from = null; this.brush.hidden = true;
       if (begun === null) return;
@@ -153,9 +159,9 @@ class Chart extends Plot {
       else if (px >= this.box.x && (o.click || time.pinners.length)) { before = time.pinned; (o.click ?? time.pin.bind(time))(Math.floor(this.step(px)), py); }
     });
     const leave = () => { from = null; this.brush.hidden = true; tip(null); time.hover(null); };
-    canvas.addEventListener("pointerleave", leave);
-    canvas.addEventListener("pointercancel", leave);
-    canvas.addEventListener("dblclick", () => { time.pin(before); time.reset(); });
+    node.addEventListener("pointerleave", leave);
+    node.addEventListener("pointercancel", leave);
+    node.addEventListener("dblclick", () => { time.pin(before); time.reset(); });
   }
   get axisRoom() { return this.time.epochs.length > 1 ? 39 : 24; }
   remove() { this.time.charts.delete(this); super.remove(); }
