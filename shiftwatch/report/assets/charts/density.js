@@ -23,6 +23,30 @@ function bulk(run, site) {
 }
 
 /**
+ * How bins share out over rows of pixels: bin `b` gives `shares[k]` of itself to `rows[k]`, `k` from `from[b]` up to `from[b + 1]`.
+ * @param {Float64Array} place of the edges, from below @param {number} height rows
+ */
+function sharesOf(place, height) {
+  /** @type {number[]} */ const rows = [], /** @type {number[]} */ shares = [], from = [0];
+  for (let b = 0; b + 1 < place.length; b++) {
+    const bottom = place[b], top = place[b + 1], width = Math.max(bottom - top, 1);
+    const start = bottom - top < 1 ? (bottom + top) / 2 - 0.5 : top; // a thin bin fills a row
+    for (let p = Math.max(0, Math.floor(start)); p < Math.min(height, start + width); p++) {
+      rows.push(p);
+      shares.push(Math.max(0, Math.min(p + 1, start + width) - Math.max(p, start)) / width);
+    }
+    from.push(rows.length);
+  }
+  return { from, rows, shares };
+}
+
+/** What lies above a place between two rows. @param {Float64Array} sum of what lies above each row @param {Float64Array} density @param {number} at */
+function mass(sum, density, at) {
+  const row = Math.min(density.length - 1, Math.floor(at));
+  return sum[row] + (at - row) * density[row];
+}
+
+/**
  * Histograms over time as pixels, a column for each slice, and which slices have values.
  * @param {any} box @param {RunData} run @param {number} site @param {any} scale
  * @returns {{canvas: HTMLCanvasElement, seen: number[]} | null}
@@ -32,35 +56,31 @@ function densityPicture(box, run, site, scale) {
   if (!head) return null;
   const [offset, first, bins] = head, slices = run.sliceEdges.length - 1, H = Math.max(1, Math.round(box.h));
   const image = new ImageData(slices, H), pixels = new Uint32Array(image.data.buffer);
-  const place = [];
-  for (let b = 0; b <= bins; b++) place.push(Math.max(-H, Math.min(2 * H, scale.at(run.binEdges[first + b]) - box.y)));
-  /** @type {number[]} */ const seen = [];
-  const density = new Float64Array(H), widths = new Float64Array(H).fill(1);
+  const place = Float64Array.from({ length: bins + 1 }, (_, b) => Math.max(-H, Math.min(2 * H, scale.at(run.binEdges[first + b]) - box.y)));
+  const { from, rows, shares } = sharesOf(place, H), widths = new Float64Array(H).fill(1);
   for (let b = 0; b < bins; b++)
     for (let p = Math.max(0, Math.floor(place[b + 1])); p < Math.min(H, place[b]); p++) widths[p] = Math.max(1, place[b] - place[b + 1]);
+  /** @type {number[]} */ const seen = [];
+  const density = new Float64Array(H), sum = new Float64Array(H + 1), smooth = new Float64Array(H);
   for (let s = 0; s < slices; s++) {
+    const at = offset + s * bins;
     density.fill(0);
     let total = 0;
     for (let b = 0; b < bins; b++) {
-      const code = run.blobs.shades[offset + s * bins + b];
+      const code = run.blobs.shades[at + b];
       if (!code) continue;
-      const weight = code * code, bottom = place[b], top = place[b + 1];
-      total += weight;
-      const width = Math.max(bottom - top, 1), start = bottom - top < 1 ? (bottom + top) / 2 - 0.5 : top;
-      for (let p = Math.floor(start); p < start + width; p++) {
-        if (p < 0 || p >= H) continue;
-        density[p] += (weight * Math.max(0, Math.min(p + 1, start + width) - Math.max(p, start))) / width;
-      }
+      total += code * code;
+      for (let k = from[b]; k < from[b + 1]; k++) density[rows[k]] += code * code * shares[k];
     }
     if (!total) continue;
     seen.push(s);
     // Average over the width of the bin at each place: wide bins blend, narrow ones stay sharp.
-    const sum = new Float64Array(H + 1);
     for (let p = 0; p < H; p++) sum[p + 1] = sum[p] + density[p];
-    /** @param {number} p */
-    const mass = (p) => { const q = Math.max(0, Math.min(H, p)), k = Math.min(H - 1, Math.floor(q)); return sum[k] + (q - k) * density[k]; };
-    const smooth = density.map((_, p) => (mass(p + 0.5 + widths[p] / 2) - mass(p + 0.5 - widths[p] / 2)) / widths[p]);
-    const ordered = Float64Array.from(smooth).filter((v) => v > 0).sort();
+    for (let p = 0; p < H; p++) {
+      const lo = Math.max(0, p + 0.5 - widths[p] / 2), hi = Math.min(H, p + 0.5 + widths[p] / 2);
+      smooth[p] = (mass(sum, density, hi) - mass(sum, density, lo)) / widths[p];
+    }
+    const ordered = smooth.filter((v) => v > 0).sort();
     const top = ordered[Math.floor(0.97 * (ordered.length - 1))] || 1;
     for (let p = 0; p < H; p++) {
       const i = Math.round(255 * Math.sqrt(Math.min(1, smooth[p] / top)));

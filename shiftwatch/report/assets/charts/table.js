@@ -1,6 +1,8 @@
 // @ts-check
 // A table whose columns sort.
 
+const LONG = 30; // lines that fill a table's full height, whatever they hold
+
 /**
  * A table whose columns sort; columns of one group stand under its title.
  * @param {any} host @param {{head: string, group?: string, num?: boolean}[]} heads
@@ -31,5 +33,6 @@ function sortable(host, heads, lines, by) {
     [...head.children].forEach((th, i) => th.setAttribute("aria-sort", i === by.column ? (by.down ? "descending" : "ascending") : "none"));
   }
   fill();
+  host.classList.toggle("long", lines.length > LONG);
   host.replaceChildren(h("table", { class: "plain sortable" }, h("thead", {}, grouped ? groups : null, head), body));
 }
