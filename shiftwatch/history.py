@@ -96,14 +96,14 @@ class History:
         table = {key: run.metric(key) for key in run.metrics}
         schedule = np.array(run.schedule)
         dead = (window for chunk in run.chunks for window in chunk.dead.each())
-        for i in range(len(run)):
+        for i, summary in enumerate(run.summaries(range(len(run)))):
             metrics = {key: values[i] for key, values in table.items()}
             losses = run.losses[i : i + 1]
             span = int(run.first[i]), int(run.steps[i])
             inside = slice(*np.searchsorted(schedule[0], [span[0], span[1] + 1]))
             rates = schedule[:, inside]
             self.add_window(
-                Window(*span, run.summary(i), metrics, losses, run.overhead, rates, next(dead))
+                Window(*span, summary, metrics, losses, run.overhead, rates, next(dead))
             )
         for alert in run.alerts:
             self.add_alert(alert)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from itertools import pairwise
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -68,6 +69,9 @@ class Chunk(Protocol):
 
     def summary(self, window: int) -> Summary:
         """Summary of the sites which that window knows."""
+
+    def summaries(self, windows: np.ndarray) -> Iterator[Summary]:
+        """The same of several windows, in the order given."""
 
     def step_losses(self, window: int) -> np.ndarray:
         """Losses within a window: float64[any]."""
@@ -161,6 +165,9 @@ class Rows:
 
     def summary(self, window: int) -> Summary:
         return self.rows[window].summary()
+
+    def summaries(self, windows: np.ndarray) -> Iterator[Summary]:
+        return (self.rows[window].summary() for window in windows)
 
     def step_losses(self, window: int) -> np.ndarray:
         return self.rows[window].losses
@@ -400,6 +407,42 @@ class Run:
         chunk, number = self._chunk(window)
         return chunk.summary(number).padded(len(self.sites))
 
+    def summaries(self, windows: Sequence[int] | np.ndarray) -> Iterator[Summary]:
+        """Summaries of several windows, one at a time.
+
+        Args:
+            windows: their numbers, 0 … W-1, in any order; int[n].
+
+        Yields:
+            Summary of shape ``(S,)`` for each, as of :meth:`summary`.
+
+        Raises:
+            IndexError: where there is no such window.
+
+        Cost: of a folder some hundred windows are unpacked at once, whichever of them are asked
+        for, so neighbours cost least one after the other.
+
+        Example:
+            >>> from shiftwatch import Monitor
+            >>> with Monitor(run=False) as monitor:
+            ...     for step in range(64):
+            ...         monitor.observe("fc1", np.full((8, 4), float(step)))
+            ...         monitor.step()
+            >>> [float(s.mean[0]) for s in monitor.history.summaries([0, 7])]
+            [0.5, 39.5]
+        """
+        wanted = np.asarray(windows, np.int64)
+        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise IndexError(f"Windows must lie in 0 … {len(self) - 1}; got {wanted.tolist()}.")
+        starts = np.cumsum([0, *(len(chunk.steps) for chunk in self.chunks)])
+        within = np.searchsorted(starts, wanted, "right") - 1
+        ends = np.flatnonzero(np.diff(within, append=-1)) + 1
+        return (
+            summary.padded(len(self.sites))
+            for a, b in pairwise([0, *ends.tolist()])
+            for summary in self.chunks[within[a]].summaries(wanted[a:b] - starts[within[a]])
+        )
+
     def step_losses(self, window: int) -> np.ndarray:
         """Losses within one window, finer than :attr:`losses`.
 
@@ -434,8 +477,7 @@ class Run:
             Summary of shape ``(S,)``; empty where no window lies there.
         """
         chosen = np.flatnonzero((self.steps >= first) & (self.first <= last))
-        windows = (self.summary(int(window)) for window in chosen)
-        return reduce(add, windows, Summary.empty((len(self.sites),)))
+        return reduce(add, self.summaries(chosen), Summary.empty((len(self.sites),)))
 
     def quantiles(self, site: int | Site, q: float | Sequence[float] | np.ndarray) -> np.ndarray:
         """Quantile tracks of one site.

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,35 @@ def test_metrics_and_sites_may_grow_while_a_run_goes_on(tmp_path):
     assert run.series("late", "fc0")[0].tolist() == list(range(70, 100))
 
 
+def same_summary(a, b) -> None:
+    """Equal to the last bit."""
+    for part in ("moments", "tallies", "histogram"):
+        one, other = getattr(a, part), getattr(b, part)
+        for field in fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+    np.testing.assert_array_equal(a.bounded, b.bounded)
+
+
+def test_several_summaries_are_those_of_each_window_in_any_order(tmp_path):
+    """From segments and from the tail, with sites that came later, and after a resume."""
+    with Writer(tmp_path / "run") as writer:
+        for step in range(150):
+            sites = 1 + step // 30
+            writer.site(Site(f"fc{sites - 1}"), Layer(f"fc{sites - 1}"))
+            writer.window(window(step, sites))
+    with Writer.resume(tmp_path / "run", "attempt-001", 99) as writer:
+        for step in range(100, 130):
+            writer.window(window(step, 4))
+        run = open_run(tmp_path / "run")
+    assert len(run.chunks) > 2 and len(run) == 130
+    asked = [0, 3, 3, 99, 100, 129, 64, 63]
+    for number, found in zip(asked, run.summaries(asked), strict=True):
+        same_summary(found, run.summary(number))
+    assert list(run.summaries([])) == []
+    with pytest.raises(IndexError, match=r"Windows must lie in 0 … 129; got \[130\]"):
+        run.summaries([130])
+
+
 def test_a_second_run_in_a_folder_is_its_next_attempt(tmp_path):
     recorded(tmp_path, range(3))
     recorded(tmp_path, range(5))
@@ -403,6 +433,7 @@ def test_a_damaged_segment_loses_only_what_is_damaged(tmp_path):
     expected = window(3).summary
     np.testing.assert_array_equal(run.summary(3).histogram.counts[1], expected.histogram.counts[1])
     np.testing.assert_array_equal(run.summary(3).moments.mean, expected.moments.mean)
+    same_summary(*run.summaries([3]), run.summary(3))
 
 
 def test_a_segment_keeps_sums_of_its_histograms_too(tmp_path):

@@ -78,10 +78,10 @@ def measured(a: Run, b: Run, pairs: Sequence[Pair], at: Aligned) -> Measured:
     shape = (at.size, len(pairs))
     pairwise = {key: np.full(shape, np.nan) for key in ("mean_shift", "variance_shift", "js")}
     tracks = [_Tracks(shape), _Tracks(shape)]
-    for k, both in enumerate(zip(at.window_a.tolist(), at.window_b.tolist(), strict=True)):
+    moments = zip(a.summaries(at.window_a), b.summaries(at.window_b), strict=True)
+    for k, both in enumerate(moments):
         seen = []
-        for run, window, column, track in zip((a, b), both, columns, tracks, strict=True):
-            summary = run.summary(window)
+        for summary, column, track in zip(both, columns, tracks, strict=True):
             seen.append(_of(summary, column["output"]))
             track.read(k, summary, column, seen[-1])
         with np.errstate(all="ignore"):

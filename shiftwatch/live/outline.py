@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,10 @@ class Sketched:
     def summary(self, window: int) -> Summary:
         """Of no site."""
         return Summary.empty((0,))
+
+    def summaries(self, windows: np.ndarray) -> Iterator[Summary]:
+        """Of no site."""
+        return (Summary.empty((0,)) for _ in windows)
 
     @property
     def rates(self) -> np.ndarray:

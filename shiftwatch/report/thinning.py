@@ -47,14 +47,14 @@ def thinned(run: Run, sites: Sequence[Site], most: int) -> Run:
             Window(
                 first=int(run.first[i]),
                 step=int(run.steps[i]),
-                summary=run.summary(int(i))[column],
+                summary=summary[column],
                 metrics={},
                 losses=run.losses[i : i + 1],
                 overhead=0.0,
                 rates=np.array([[run.steps[i]], [rates[i]]])[:, : int(np.isfinite(rates[i]))],
             )
         )
-        for i in windows.tolist()
+        for i, summary in zip(windows.tolist(), run.summaries(windows), strict=True)
     )
     return Run(
         chunks=[Rows(rows)],

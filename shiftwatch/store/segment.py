@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,7 +16,7 @@ from shiftwatch.store.framing import Frame, crc, encode, squeeze, unsqueeze
 from shiftwatch.summaries.histogram import BINS
 from shiftwatch.summaries.moments import Moments
 from shiftwatch.summaries.summary import Summary
-from shiftwatch.window import COUNTS, REALS, Row, means, narrow, rates_of, widened
+from shiftwatch.window import COUNTS, REALS, Row, assembled, means, narrow, rates_of, widened
 
 _ROW_ARRAYS = ("reals", "counts", "bounded", "sizes", "bins", "hits", "metrics", "losses", "rates")
 _DEAD = ("dead_sites", "dead_bits")  # there only where a unit is dead
@@ -253,6 +253,26 @@ class Segment:
             return None
         return unsqueeze(raw, kind, (int(width[site]), len(self.index)))
 
+    def summaries(self, windows: np.ndarray) -> Iterator[Summary]:
+        """Summaries of some windows. Cost: everything is decoded, but for metrics."""
+        if not windows.size:
+            return
+        reals, counts, bounded = self.table()
+        low, starts, cells = self.cells()
+        site = np.repeat(np.arange(self.sites), np.diff(starts))
+        places = site * BINS + low[site] + np.arange(site.size) - starts[site]
+        for i, hits in zip(windows, np.ascontiguousarray(cells[:, windows].T), strict=True):
+            known = self.index[i, 4]
+            mine = slice(starts[known])
+            histogram = np.zeros(known * BINS, np.int64)
+            histogram[places[mine]] = hits[mine]
+            yield assembled(
+                reals[:, :known, i],
+                counts[:, :known, i],
+                histogram.reshape(known, BINS),
+                bounded[:known, i],
+            )
+
     def rows(self) -> list[Numbered]:
         """All windows again. Cost: everything is decoded."""
         number, sites = len(self.index), self.sites
@@ -281,11 +301,11 @@ class Segment:
         low, starts, cells = self.cells()
         row_site = np.repeat(np.arange(sites), np.diff(starts))
         row_bin = low[row_site] + np.arange(row_site.size) - starts[row_site]
-        counts = cells.T  # [n, bins of all sites]
+        counts = np.ascontiguousarray(cells.T)  # [n, bins of all sites]
         window, at = np.nonzero(counts)
         ends = np.cumsum(np.bincount(window, minlength=number))[:-1]
-        sizes = np.zeros((number, sites), np.int64)
-        np.add.at(sizes, (window, row_site[at]), 1)
+        places = window * sites + row_site[at]
+        sizes = np.bincount(places, minlength=number * sites).reshape(number, sites)
         bins = np.split(row_bin[at].astype(np.uint16), ends)
         return sizes.astype(np.uint16), bins, np.split(counts[window, at], ends)
 
@@ -360,6 +380,9 @@ class Part:
 
     def summary(self, window: int) -> Summary:
         return self.recent.rows(self.segment)[self.keep[window]].row.summary()
+
+    def summaries(self, windows: np.ndarray) -> Iterator[Summary]:
+        return self.segment.summaries(self.keep[windows])
 
     def step_losses(self, window: int) -> np.ndarray:
         return self.segment.losses[self.keep[window]]
