@@ -66,6 +66,7 @@ benchmarks: $(VENV)/.dev browser  ## a short run of every benchmark; figures to 
 	$(BIN)/python benchmarks/gpu.py --quick --blocks 2 --compile off
 	$(BIN)/python benchmarks/soak.py --steps 1000
 	$(BIN)/python benchmarks/report.py --quick --repeats 3
+	$(BIN)/python benchmarks/comparison.py --layers 20 --windows 500 --repeats 2 --results $(VENV)/comparison.json
 	$(BIN)/python benchmarks/live.py --quick
 	$(BIN)/python -m benchmarks.faults --quick --jobs $(WORKERS)
 	$(BIN)/python -m benchmarks.faults.pairs --quick --jobs $(WORKERS)

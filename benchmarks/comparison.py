@@ -1,24 +1,26 @@
-"""What comparing two large runs costs: 160 layers with four tensors each, 10,000 windows.
+"""What comparing two large runs costs: 160 layers with four tensors each, 2,000 windows.
 
-    python benchmarks/comparison.py [--layers 160] [--windows 10000] [--repeats 5]
+    python benchmarks/comparison.py [--layers 160] [--windows 2000] [--repeats 5] [--results FILE]
 
-The runs are made here, of normal values; the second departs in one layer in the middle. Printed are
-the seconds until both are open and compared, until the page is written too, and the page's size;
-medians of several processes, each with the files in the cache of the system.
+The runs are made here, of normal values; the second departs in one layer in the middle. *compared*:
+seconds until both are open and compared. *written*: until the page is written too. Median and
+quartiles of several processes, each with the files in the cache of the system. Saved in
+``benchmarks/results/comparison.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import measure
 import numpy as np
+from measure import RESULTS
 
 import shiftwatch
 from shiftwatch.history import Window
@@ -29,6 +31,7 @@ from shiftwatch.summaries import Block, Summary
 from shiftwatch.summaries import measure as summarized
 
 _TENSORS = ("output", "gradient", "weight", "update")
+QUARTILES = 25, 50, 75
 _STEPS, _DISTINCT = 10, 16  # steps per window, windows really sampled
 
 
@@ -78,8 +81,9 @@ def main() -> None:
     """Record, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--layers", type=int, default=160)
-    parser.add_argument("--windows", type=int, default=10_000)
+    parser.add_argument("--windows", type=int, default=2_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--results", type=Path, help="file to write the figures into")
     parser.add_argument("--once", nargs=2, type=Path, metavar="RUN", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.once:
@@ -91,12 +95,17 @@ def main() -> None:
             record(run, given.layers, given.windows, seed, fault=float(seed))
         command = [sys.executable, __file__, "--once", *map(str, runs)]
         rows = [json.loads(subprocess.check_output(command)) for _ in range(given.repeats)]
-    median = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-    print(
-        f"{given.layers:,} layers × {given.windows:,} windows: compared after "
-        f"{median['compared']:.1f} s, written after {median['written']:.1f} s, "
-        f"{median['megabytes']:.1f} MB"
-    )
+    case = {"case": f"two runs of {given.layers:,} layers × {given.windows:,} windows"}
+    known = measure.conditions(False, False) | case
+    found = [
+        known
+        | {"what": what, "quartiles": list(np.percentile([row[what] for row in rows], QUARTILES))}
+        for what in rows[0]
+    ]
+    print(case["case"])
+    for row in found:
+        print(f"{row['what']:10}" + "".join(f"{v:8.2f}" for v in row["quartiles"]))
+    measure.save(given.results or RESULTS / "comparison.json", found, "case", "what")
 
 
 if __name__ == "__main__":

@@ -154,6 +154,33 @@ def pages() -> str:
     )
 
 
+def live() -> str:
+    """What a server of pages costs while it is asked."""
+    return _table(
+        " | median [quartiles]",
+        (
+            (row["name"], f"{median:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]")
+            for row in _rows("live")
+            for low, median, high in [row["quartiles"]]
+            for digits in [0 if median >= 100 else 2 if median < 1 else 1]
+        ),
+    )
+
+
+def comparison() -> str:
+    """Comparing large runs, and writing the page."""
+    rows = _rows("comparison")
+    lines = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        mine = {row["what"]: row["quartiles"] for row in rows if row["case"] == case}
+        cells = (
+            f"{median:.1f} s [{low:.1f}, {high:.1f}]"
+            for low, median, high in (mine["compared"], mine["written"])
+        )
+        lines.append((case, *cells, f"{mine['megabytes'][1]:.1f} MB"))
+    return _table(" | compared | page written, too | page", lines)
+
+
 def papers() -> str:
     """What holds of each paper's figure."""
     rows = _rows("papers")
@@ -180,7 +207,7 @@ def claims(script: str) -> str:
 
 SCRIPTS = tuple(dict.fromkeys(row["script"] for row in _rows("papers")))
 TABLES: dict[str, Callable[[], str]] = {
-    **{f.__name__: f for f in (cost, peers, parts, budget, pages, papers)},
+    **{f.__name__: f for f in (cost, peers, parts, budget, pages, live, comparison, papers)},
     **{script: partial(claims, script) for script in SCRIPTS},
 }
 
@@ -190,6 +217,8 @@ PAGES = {
     "docs/cost.md": ("cost", "peers", "parts", "budget"),
     "docs/papers.md": ("papers", *SCRIPTS),
     "docs/report.md": ("pages",),
+    "docs/live.md": ("live",),
+    "docs/comparison.md": ("comparison",),
 }
 
 
