@@ -86,6 +86,24 @@ def test_another_layer_takes_over_the_canvases_and_nothing_of_the_one_before(
     assert page.text_content("#tip") == fresh.text_content("#tip")
 
 
+@pytest.mark.parametrize("layers", [12, 40])
+def test_the_table_of_all_layers_takes_the_same_room_before_and_after_it_is_seen(
+    opened: Any, layers: int
+) -> None:
+    """Long or short; and on paper all of it is there."""
+    names = tuple(f"fc{i}" for i in range(layers))
+    page = opened(report.render(simulated(names=names, windows=40)))
+    room = "document.querySelector('#all').offsetHeight"
+    until(page, f"document.querySelectorAll('#table tbody tr').length >= {layers}")
+    before = page.evaluate(room)
+    assert before > 300
+    page.locator("#all").scroll_into_view_if_needed()
+    until(page, "document.querySelector('#table tbody th').checkVisibility()")
+    assert page.evaluate(room) == before
+    page.emulate_media(media="print")
+    assert page.evaluate("document.querySelector('#table').offsetHeight") > 25 * layers
+
+
 def _drag(page: Any, selector: str, start: float, end: float) -> None:
     """Press, move and release across a share of a canvas' width."""
     canvas = page.locator(selector).first
